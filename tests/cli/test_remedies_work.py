@@ -144,6 +144,23 @@ def pictures_of_two_sizes(given: Input) -> Words:
     return ["dataset", "add", "xray", given.data()]
 
 
+def a_table_as_text(given: Input) -> Words:
+    (given.folder / "data").mkdir()
+    (given.folder / "data/cohort.txt").write_text("patient_id\tage\np1\t50\np2\t60\np3\t70\n")
+    return ["dataset", "add", "ages", given.data()]
+
+
+def pictures_that_are_divided(given: Input) -> Words:
+    for number in range(12):
+        place = (
+            given.folder
+            / f"data/{'train' if number < 6 else 'val'}/{'sick' if number % 2 else 'well'}/{number % 6}.png"
+        )
+        place.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.random.default_rng(number).integers(0, 255, (8, 8)).astype(np.uint8)).save(place)
+    return ["dataset", "add", "xray", given.data()]
+
+
 def a_wrong_mode(given: Input) -> Words:
     words = pictures_of_two_sizes(given)
     return [*words, "--option", "size=8x8", "--option", "mode=grey"]
@@ -258,6 +275,9 @@ CASES: list[tuple[Make, str, Remedy]] = [
         lambda said, words, given: [[*words, "--option", found(r"(file=)", said) + found(r"\((\S+),", said)]]),
     (pictures_of_two_sizes, "most have uint8",
         retyped(r"with (--option size=8x8) ")),
+    (a_table_as_text, "may be a table", retyped(r"(--option file=\S+)")),
+    (pictures_that_are_divided, "are there several times",
+        retyped(r"dataset with\s+(--option\s[\s\S]*)\s\(train on train")),
     (a_wrong_mode, "mode=grey", replaced("mode=grey", r"give (mode=gray) or")),
     (a_label_without_a_value, "is not VALUE=NAME",
         lambda said, words, given: [[*words[:-2], *found(r"for example (--label \S+)$", said).split()]]),

@@ -85,3 +85,17 @@ def test_a_frozen_cohort_keeps_its_hash(tmp_path: Path) -> None:
     whole = cohort(tmp_path)
     assert "columns" not in whole.model_dump(mode="json", exclude_defaults=True)
     assert cohort_hash(whole, bytes(16)) == cohort_hash(Cohort(**{**whole.model_dump(), "columns": None}), bytes(16))
+
+
+def test_a_mapping_shows_the_images_and_labels_that_the_plan_declares(tmp_path: Path) -> None:
+    mapping = DataMapping(
+        modalities={"T1": "t1w", "PET": "fdg"},
+        label_names={"1": "tumour", "2": "rare disease"},
+        labels={"2": 1},
+    )
+    whole = Cohort(dataset="t", format="nifti-pairs", samples=(), mapping=mapping)
+    shown = with_declared_columns(whole, DataNeeds(kind="volumes", modalities=("T1",), labels={"1": "tumour"})).mapping
+    assert shown.modalities == {"T1": "t1w"} and shown.label_names == {"1": "tumour"}
+    # What changes a value stays.
+    assert shown.labels == mapping.labels
+    assert "rare disease" not in shown.model_dump_json() and "fdg" not in shown.model_dump_json()

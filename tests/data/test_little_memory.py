@@ -17,7 +17,7 @@ from archipel.data.volumes.volumes import IMAGE, look, read_image, read_label
 from archipel.vocabulary import BadInput
 from worlds.data_files import write_pair, write_pairs, write_volume
 
-SHORT = "needs more memory than this machine has left; free memory and try again, or exclude it"
+SHORT = "needs more memory than this machine has left; free memory and try again, or leave it out"
 
 
 def sparse(path):

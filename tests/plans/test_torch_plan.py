@@ -199,7 +199,7 @@ def test_an_error_in_making_examples_ends_the_task_as_it_is(tmp_path):
     class Broken(OnDemandNet):
         def examples(self, subjects):
             if "p-011" in subjects.ids:
-                raise BadInput("p-011", "cannot be used", "exclude it")
+                raise BadInput("p-011", "cannot be used", "leave it out")
             return super().examples(subjects)
 
     with pytest.raises(BadInput, match="p-011: cannot be used"):

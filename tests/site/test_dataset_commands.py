@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from archipel.cli.dataset_display import describe_extent
-from archipel.data import Cohort, scan
+from archipel.cli.dataset_display import describe_extent, joined
+from archipel.data import Cohort, DataIssue, scan
 from archipel.site.datasets import catalog, integrity
 from archipel.site.services import cohorts, datasets
 from archipel.site.state.folder import StateFolder
@@ -98,7 +98,7 @@ def test_data_that_is_refused_is_a_few_lines_of_each_kind_and_says_how_to_go_on(
     refused = terminal("dataset", "add", "brain", str(brain))
     assert "format nifti-pairs: " in refused.stdout
     assert refused.stdout.count("no label beside the image") == 5
-    assert "- and 20 more of this kind: add the file or exclude the subject" in refused.stdout
+    assert "- and 20 more of this kind: add the file or leave the subject out" in refused.stdout
     said = str(refused.exception)
     assert "dataset brain: has 25 problems; fix the data and add it again" in said
     assert "usable subjects: 5 of 30 (--leave-out-faulty)" in said and "no label" not in said
@@ -126,9 +126,8 @@ def test_a_folder_of_subjects_is_no_wrong_folder(terminal: Terminal, tmp_path: P
 def test_an_option_that_only_one_format_has_says_the_format(terminal: Terminal, tmp_path: Path) -> None:
     (tmp_path / "rows").mkdir()
     (tmp_path / "rows" / "heart.data").write_text("id,age\na,40\nb,41\n")
-    assert "does not look like a known format" in str(
-        terminal("dataset", "add", "rows", str(tmp_path / "rows")).exception
-    )
+    refused = str(terminal("dataset", "add", "rows", str(tmp_path / "rows")).exception)
+    assert "holds a text that may be a table (heart.data: columns id, age)" in refused
     said = terminal("dataset", "add", "rows", str(tmp_path / "rows"), "--option", "file=heart.data").stdout
     assert "format table: no other has the option file" in said and "2 subjects" in said
 
@@ -325,3 +324,43 @@ def test_a_warning_that_proposes_an_option_says_how_to_add_the_dataset_again(
     assert terminal("dataset", "remove", "lab").exit_code == 0
     again = terminal("dataset", "add", "lab", str(tmp_path), "--option", "censored=chol")
     assert again.exit_code == 0 and "dataset remove" not in again.stdout
+
+
+def test_stretched_masks_are_a_warning_until_the_mapping_knows_them(template: Path, tmp_path: Path) -> None:
+    root = write_pairs(tmp_path / "data", 3)
+    for path in sorted((root / "labels").iterdir()):
+        write_volume(path, (np.arange(336).reshape(6, 7, 8) % 2 * 255).astype(np.uint8))
+    terminal = Terminal(Path(shutil.copytree(template, tmp_path / "state")))
+    added = terminal("dataset", "add", "brain", str(root))
+    assert "- brain: its masks hold 0, 255, as pictures do (255 in 3 of 3 samples)" in added.stdout
+    assert "1 warning" in added.stdout and "(warning)" in added.stdout
+    assert "1 warnings" in terminal("dataset", "check", "brain").stdout
+    # Each of the two remedies as it is typed.
+    assert terminal("dataset", "map", "brain", "--label", "255=tumour").exit_code == 0
+    assert "0 warnings" in terminal("dataset", "check", "brain").stdout
+    (tmp_path / "mapping.toml").write_text("[labels]\n255 = 1\n")
+    assert terminal("dataset", "map", "brain", "--mapping", str(tmp_path / "mapping.toml")).exit_code == 0
+    assert "0 warnings" in terminal("dataset", "check", "brain").stdout
+
+
+def test_a_subject_is_left_out_by_what_each_moment_offers(template: Path, tmp_path: Path) -> None:
+    root = write_pairs(tmp_path / "data", 3)
+    (root / "images/sub-01.nii.gz").write_bytes(b"damaged")
+    terminal = Terminal(Path(shutil.copytree(template, tmp_path / "state")))
+    refused = terminal("dataset", "add", "brain", str(root))
+    # The dataset is not there yet, so that no command can exclude a subject of it.
+    assert "exclude" not in refused.output + str(refused.exception)
+    assert "leave the subject out" in refused.output and "--leave-out-faulty" in str(refused.exception)
+    assert terminal("dataset", "add", "brain", str(root), "--leave-out-faulty").exit_code == 0
+    checked = terminal("dataset", "check", "brain")
+    assert "to leave subjects out: archipel site dataset exclude brain sub-01" in checked.stdout
+    assert terminal("dataset", "exclude", "brain", "sub-01").exit_code == 0
+    assert terminal("dataset", "check", "brain").exit_code == 0
+
+
+def test_problems_of_one_cause_and_one_remedy_are_one_line() -> None:
+    issues = [DataIssue(thing=f"p{number}.jpg", cause="stores CMYK", remedy="save it in RGB") for number in range(12)]
+    other = DataIssue(thing="q.jpg", cause="stores CMYK", remedy="save it in RGB", severity="warning")
+    first, second = joined([*issues, other], 5)
+    assert str(first) == "p0.jpg, p1.jpg, p2.jpg, p3.jpg, p4.jpg and 7 more: stores CMYK; save it in RGB"
+    assert second == other

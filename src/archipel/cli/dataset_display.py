@@ -5,6 +5,7 @@ Everything here is made for reading, one thing per line; programs read the JSON.
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -142,15 +143,29 @@ def options(asked: Mapping[str, str]) -> str:
     )
 
 
+def joined(problems: Sequence[DataIssue], shown: int) -> list[DataIssue]:
+    """Problems of one cause and one remedy as one, which names the first ``shown`` things."""
+    groups: dict[tuple[str, str, str], list[DataIssue]] = {}
+    for problem in problems:
+        groups.setdefault((problem.severity, problem.cause, problem.remedy), []).append(problem)
+    return [
+        group[0].model_copy(update={"thing": abbreviate((one.thing for one in group), shown)})
+        for group in groups.values()
+    ]
+
+
 def print_problems(
     screen: Screen, problems: Iterable[DataIssue], most: int | None = None, of_a_kind: int | None = None
 ) -> None:
     """Print problems case by case, those of the dataset as a whole first; of more than ``most`` only the first.
 
-    Of those with one remedy ``of_a_kind`` are printed, and how many more there are.
+    Of those with one remedy ``of_a_kind`` are printed, and how many more there are; those with one cause as well are
+    one line.
     """
 
     ordered = sorted(problems, key=lambda problem: problem.subject)
+    if of_a_kind is not None:
+        ordered = joined(ordered, of_a_kind)
     kinds: Counter[tuple[str, str]] = Counter()
     for problem in ordered[:most]:
         kind = " (warning)" if problem.severity == "warning" else "", problem.remedy
@@ -169,13 +184,23 @@ def print_scan_problems(screen: Screen, name: str, problems: Iterable[DataIssue]
         return
     errors = [problem for problem in issues if problem.severity == "error"]
     # Errors that leave data out come first if not everything is printed.
-    print_problems(screen, (errors + [issue for issue in issues if issue not in errors])[:PROBLEMS])
+    lines = joined(errors + [issue for issue in issues if issue not in errors], OF_A_KIND)
+    print_problems(screen, lines[:PROBLEMS])
     counts = (len(errors), "error", ", left out"), (len(issues) - len(errors), "warning", "")
     words = " and ".join(f"{pluralise(count, what)}{then}" for count, what, then in counts if count)
-    shown = f" ({PROBLEMS} are shown)" if len(issues) > PROBLEMS else ""
+    shown = f" ({PROBLEMS} are shown)" if len(lines) > PROBLEMS else ""
     screen.print(f"{words}{shown}: archipel site dataset check {name}")
     if any("--option" in issue.remedy for issue in issues):
         screen.print(f"to choose an option: archipel site dataset remove {name}, then add it again with the option")
+
+
+def print_how_to_leave_out(screen: Screen, name: str, problems: Iterable[DataIssue]) -> None:
+    """Print the command that leaves out the subjects of some problems of a dataset that was added."""
+    faulty = sorted({problem.subject for problem in problems if problem.subject})
+    if faulty:
+        shown = " ".join(map(shlex.quote, faulty[:LISTED])) + (" ..." if len(faulty) > LISTED else "")
+        words = f"to leave subjects out: archipel site dataset exclude {name} {shown}"
+        screen.print(escape_hidden_lines(words))
 
 
 def describe_extent(extent: FolderExtent) -> str:

@@ -197,6 +197,7 @@ def dataset_check(name: Dataset, state: State, as_json: AsJson = False) -> None:
         screen.print(
             f"dataset {name}: {checked.subjects} usable subjects, {len(checked.errors)} errors, {warnings} warnings"
         )
+        dataset_display.print_how_to_leave_out(screen, name, checked.problems)
     if checked.errors:
         raise typer.Exit(1)
 

@@ -360,7 +360,7 @@ def read_whole(path: Path) -> bytes:
 def short_of_memory(path: Path) -> BadInput:
     """The error for a file for which memory ran out."""
     cause = "needs more memory than this machine has left"
-    remedy = "free memory and try again, or exclude it"
+    remedy = "free memory and try again, or leave it out"
     return BadInput(Thing.file(f"{path.parent.name}/{path.name}"), cause, remedy, code=ErrorCode.BAD_DATA)
 
 
@@ -373,7 +373,7 @@ def _checked_size(path: Path, found: os.stat_result, most: int) -> int:
     if not stat.S_ISREG(found.st_mode) or found.st_size > most:
         what = f"holds {found.st_size >> 20} MiB; at most {most >> 20} MiB are allowed"
         cause = what if stat.S_ISREG(found.st_mode) else "is not a file"
-        raise BadInput(Thing.file(f"{path.parent.name}/{path.name}"), cause, "exclude it", code=ErrorCode.BAD_DATA)
+        raise BadInput(Thing.file(f"{path.parent.name}/{path.name}"), cause, "leave it out", code=ErrorCode.BAD_DATA)
     return found.st_size
 
 

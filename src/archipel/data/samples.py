@@ -68,7 +68,8 @@ class DataIssue(Record):
 
     ``subject`` is the subject whose data it concerns, "" if it concerns the dataset as a whole. An ``error`` makes the
     sample unusable; a ``warning`` should be checked by a person. After an error that ``spoils_all`` no sample is to be
-    trusted: it does not help to leave out faulty subjects.
+    trusted: it does not help to leave out faulty subjects. ``label_values`` are values that nothing names, where the
+    issue is about these: a mapping that names, maps or drops them settles it.
     """
 
     thing: str
@@ -77,6 +78,7 @@ class DataIssue(Record):
     subject: str = ""
     severity: Annotated[str, Field(pattern="^(error|warning)$")] = "error"
     spoils_all: bool = False
+    label_values: tuple[int, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.thing}: {self.cause}; {self.remedy}"

@@ -196,7 +196,7 @@ def _bad_value(sample: Sample, column: ColumnNeed, cause: str) -> BadInput:
     return BadInput(
         Thing.worded(f"{sample.name}: {column.name}", sample=sample.name, column=column.name),
         cause,
-        "map the value or exclude the subject",
+        "map the value or leave the subject out",
         code=ErrorCode.BAD_DATA,
     )
 

@@ -168,7 +168,7 @@ class SegmentationPlan(TorchPlan):
             raise BadInput(
                 Thing.worded(volume.id, sample=volume.id),
                 "has no label",
-                "add the label or exclude the subject",
+                "add the label or leave the subject out",
                 code=ErrorCode.BAD_DATA,
             )
         values = [0, *self.label_names()]
@@ -180,7 +180,7 @@ class SegmentationPlan(TorchPlan):
             raise BadInput(
                 Thing.worded(volume.id, sample=volume.id),
                 f"its label holds the value {int(volume.label[channels < 0].min())}",
-                f"the plan knows {values}; map the label to these or exclude the subject",
+                f"the plan knows {values}; map the label to these or leave the subject out",
                 code=ErrorCode.BAD_DATA,
                 values={"value": int(volume.label[channels < 0].min())},
             )

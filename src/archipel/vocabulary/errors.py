@@ -61,8 +61,8 @@ class ArchipelError(Exception):
     ... except ArchipelError as error:
     ...     print(error.cause, "->", error.remedy)
     is negative -> give a seed from 0 on
-    >>> str(BadInput("sub-07", "no label beside the image", "add labels/sub-07.nii.gz or exclude the subject"))
-    'sub-07: no label beside the image; add labels/sub-07.nii.gz or exclude the subject'
+    >>> str(BadInput("sub-07", "no label beside the image", "add labels/sub-07.nii.gz or leave the subject out"))
+    'sub-07: no label beside the image; add labels/sub-07.nii.gz or leave the subject out'
     """
 
     code = ErrorCode.INTERNAL

@@ -149,7 +149,7 @@ def test_pictures_of_another_size_are_named_until_a_size_is_said(root):
     (line,) = problems(root)
     assert line == (
         "b/5.png: has pixels uint8 [12, 10], most have uint8 [6, 5]; resize all pictures with --option size=5x6 "
-        "(or another size), or exclude it"
+        "(or another size), or leave it out"
     )
     found = scan("class-folders", root, {"size": "3x4"})
     assert found.problems == () and found.schema.arrays["x"] == "uint8 [4, 3]"
@@ -324,7 +324,7 @@ def test_a_single_picture_of_another_depth_is_named_and_left_out(tmp_path):
     found = scan("class-folders", tmp_path)
     assert [str(one) for one in found.problems] == [
         "a/20.png: stores uint16 values (4000 to 4000), 20 of 21 pictures store uint8; save it in the type of the "
-        "others, or exclude it"
+        "others, or leave it out"
     ]
     assert len(found.samples) == 20
 
@@ -376,7 +376,7 @@ def test_a_picture_of_too_many_pixels_is_named_before_it_is_decoded(root):
     picture(root, "healthy/b.png", pixels("large", (60, 50)))
     few = DataLimits(picture_pixels=2999)
     problem = the_problem(root, few)
-    assert "b.png: has 50 x 60 pixels; at most 2999 are allowed; make it smaller, or exclude it" in problem
+    assert "b.png: has 50 x 60 pixels; at most 2999 are allowed; make it smaller, or leave it out" in problem
 
 
 def test_a_file_of_several_pictures_is_named_without_looking_at_each(root):
@@ -412,3 +412,53 @@ def test_a_picture_is_turned_as_its_camera_says(tmp_path, orientation):
     upright = np.asarray(ImageOps.exif_transpose(Image.open(tmp_path / "healthy/c.png")))
     (reading,) = format_named("class-folders").read(tmp_path, scan("class-folders", tmp_path).samples, {})
     assert np.array_equal(reading.arrays["x"], upright)
+
+
+def divided(root):
+    for part in ("train", "val", "test"):
+        for number in range(6):
+            picture(root, f"{part}/{'ill' if number % 2 else 'well'}/{number}.png")
+    return root
+
+
+def test_equal_names_in_train_and_val_are_one_line_and_the_proposed_options_keep_the_division(tmp_path):
+    (problem,) = scan("class-folders", divided(tmp_path)).problems
+    first = "test/ill/1.png and train/ill/1.png and val/ill/1.png"
+    assert problem.cause == f"6 names are there several times (first {first})"
+    options = dict(word.split("=") for word in re.findall(r"--option (\S+)", problem.remedy))
+    assert options == {"names": "per-folder", "split": "own"}
+    found = scan("class-folders", tmp_path, options)
+    assert not found.errors and {one.values["split"] for one in found.samples} == {"training", "validation"}
+
+
+def test_a_folder_test_that_is_trained_on_is_said_with_the_option_that_leaves_it_out(tmp_path):
+    (problem,) = scan("class-folders", divided(tmp_path), {"names": "per-folder"}).problems
+    assert problem.severity == "warning" and "holds a folder test, and its pictures are trained on" in problem.cause
+    assert "--option split=own" in problem.remedy
+
+
+def test_an_empty_folder_of_a_class_is_mentioned(root):
+    for name in ("covid", "__MACOSX"):
+        (root / name).mkdir()
+    before = scan("class-folders", root)
+    (problem,) = (one for one in before.problems if one.thing == "covid/")
+    assert problem.severity == "warning" and "holds no picture" in problem.cause
+    assert not any("MACOSX" in str(one) for one in before.problems)
+
+
+def test_masks_beside_the_pictures_of_a_class_are_not_its_pictures(tmp_path):
+    for name in ("benign", "normal"):
+        for number in range(3):
+            picture(tmp_path, f"{name}/{name} ({number}).png")
+            picture(tmp_path, f"{name}/{name} ({number})_mask.png")
+    picture(tmp_path, "benign/benign (0)_mask_1.png")
+    # Nothing is beside this one that it could be the mask of.
+    picture(tmp_path, "benign/other_mask.png")
+    assert [fit.format for fit in detect(tmp_path)] == ["class-folders"]
+    found = scan("class-folders", tmp_path)
+    assert len(found.samples) == 7 and "other_mask" in {one.subject for one in found.samples}
+    (problem,) = found.problems
+    assert problem.cause == (
+        "7 masks beside pictures, by their names (first benign/benign (0)_mask.png beside benign (0).png); left out of "
+        "the classes"
+    )

@@ -270,7 +270,7 @@ def test_ragged_rows_are_named_and_the_others_used(tmp_path):
         ("id,age,age\na,1,2\n", "has more than one column named age;"),
         ("id,age\n,4\nb,5\n", "table.csv line 2: has no subject id;"),
         ("id,age\n../x,4\nb,5\n", "table.csv line 2: has an id that is too long or holds / or control characters;"),
-        ("PK\x03\x04zip", "is not text but a zip archive; unpack it"),
+        ("PK\x03\x04zip", "is not text but a zip archive or a workbook that is damaged or breaks off; copy it again"),
     ],
 )
 def test_what_is_no_table_is_named(tmp_path, text, words):
@@ -282,7 +282,10 @@ def test_what_is_no_table_is_named(tmp_path, text, words):
 def test_a_parquet_file_that_is_none_is_named(tmp_path):
     write(tmp_path, SOUND, "table.parquet")
     (line,) = problems(tmp_path)
-    assert line.startswith("table.parquet: is not a Parquet file (ArrowInvalid);")
+    assert line == "table.parquet: is not a Parquet file but text; name it .csv"
+    (tmp_path / "table.parquet").write_bytes(b"PAR1" + b"\0" * 100)
+    (line,) = problems(tmp_path)
+    assert line.startswith("table.parquet: is a Parquet file that is damaged (Arrow") and ".csv" not in line
 
 
 @pytest.mark.parametrize("role", ["subject", "session"])
@@ -554,7 +557,7 @@ def test_a_value_missing_in_training_is_named_with_its_patient(tmp_path):
     write(tmp_path, GAPS)
     cohort = Cohort(dataset="t", format="table", samples=scan("table", tmp_path).samples)
     training, validation = split(RawSource(tmp_path, cohort), cohort, 0.4, NEEDS)
-    with pytest.raises(BadInput, match=r"[b-d]: (age|ill): is missing; map the value or exclude the subject"):
+    with pytest.raises(BadInput, match=r"[b-d]: (age|ill): is missing; map the value or leave the subject out"):
         (training.table(), validation.table())
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from made_volumes import intensities, nifti, segmentation
+from PIL import Image
 
 from archipel.data import scan
 from archipel.data.formats import detect, guessed
@@ -150,3 +152,73 @@ def test_a_table_in_a_form_that_is_not_read_is_named_by_the_format_table(tmp_pat
     assert [fit.format for fit in detect(tmp_path)] == ["table"]
     (problem,) = scan("table", tmp_path).errors
     assert "a.sav" in str(problem) and "SPSS" in str(problem) and "CSV" in problem.remedy
+
+
+def save_picture(path, value=1):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((6, 5), value, np.uint8)).save(path)
+
+
+@pytest.mark.parametrize(
+    ("picture", "mask"),
+    [("images/p{}.png", "masks/p{}.png"), ("image/p{}.jpg", "mask/p{}_mask.png"), ("p{}.png", "p{}_mask.png"),
+     ("p{}.jpg", "p{}_segmentation.png"), ("train/images/p{}.png", "train/labels/p{}.png")],
+)  # fmt: skip
+def test_pictures_and_their_masks_are_named_as_such_and_the_way_out_works(tmp_path, picture, mask):
+    for number in range(3):
+        save_picture(tmp_path / "data" / picture.format(number), number)
+        save_picture(tmp_path / "data" / mask.format(number), 255)
+    with pytest.raises(BadInput) as raised:
+        guessed(tmp_path / "data", {})
+    assert raised.value.cause == (
+        f"holds pictures and their masks ({picture.format(0)} and {mask.format(0)}), which no format reads"
+    )
+    assert "as a NIfTI volume of one slice, in images/ and labels/ under one name" in raised.value.remedy
+    for number in range(3):
+        for part, place in (("images", picture), ("labels", mask)):
+            pixels = np.asarray(Image.open(tmp_path / "data" / place.format(number)))
+            nifti(tmp_path / f"out/{part}/p{number}.nii.gz", pixels[..., None])
+    assert guessed(tmp_path / "out", {})[0].format == "nifti-pairs"
+    assert len(scan("nifti-pairs", tmp_path / "out").samples) == 3
+
+
+def test_pictures_without_a_class_are_named_as_such(tmp_path):
+    save_picture(tmp_path / "p1.png")
+    with pytest.raises(BadInput, match=r"holds 1 picture \(p1.png\) without a class: no folder and no table says it"):
+        guessed(tmp_path, {})
+
+
+def test_a_text_that_is_a_table_is_proposed_and_the_option_reads_it(tmp_path):
+    (tmp_path / "README.txt").write_text("A cohort of the clinic.\n")
+    (tmp_path / "cohort.txt").write_text("patient_id\tage\np1\t40\np2\t41\n")
+    with pytest.raises(BadInput) as raised:
+        guessed(tmp_path, {})
+    assert raised.value.cause == "holds a text that may be a table (cohort.txt: columns patient_id, age)"
+    assert raised.value.remedy == "if it is the dataset's table: --option file=cohort.txt"
+    options = {"file": "cohort.txt"}
+    assert guessed(tmp_path, options)[0].format == "table"
+    assert len(scan("table", tmp_path, options).samples) == 2
+
+
+def test_dicom_in_folders_keeps_its_folders(tmp_path):
+    for name in ("ill", "normal"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "0001").write_bytes(b"\0" * 128 + b"DICM" + b"\0" * 64)
+    with pytest.raises(BadInput) as raised:
+        guessed(tmp_path, {})
+    assert "holds 2 DICOM files (ill/0001), which no format reads, in the folders ill, normal" in raised.value.cause
+    assert f"mkdir -p OUT/ill && dcm2niix -z y -o OUT/ill {tmp_path}/ill" in raised.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("places", "words"),
+    [(["normal/a.png", "normal/b.png"], "in one folder, normal"),
+     ([f"patient{number:02}/{view}.png" for number in range(9) for view in "ab"], "as patients do")],
+)  # fmt: skip
+def test_pictures_in_one_folder_or_in_patients_folders_have_a_way_out_that_works(tmp_path, places, words):
+    for place in places:
+        save_picture(tmp_path / place, len(place))
+    with pytest.raises(BadInput) as raised:
+        guessed(tmp_path, {})
+    assert words in raised.value.cause and "--format class-folders" in raised.value.remedy
+    assert scan("class-folders", tmp_path, {"names": "per-folder"}).samples

@@ -165,7 +165,7 @@ def test_a_label_of_another_shape_without_geometry_cannot_be_given_the_images(tm
     nifti(tmp_path / "images/a.nii", intensities(0))
     headed(tmp_path / "labels/a.nii", segmentation(0, (5, 6, 8)), sform_code=0, qform_code=0)
     (problem,) = scan("nifti-pairs", tmp_path).errors
-    assert "export the label again with its geometry, or exclude the subject" in problem.remedy
+    assert "export the label again with its geometry, or leave the subject out" in problem.remedy
     assert "resample" not in problem.remedy and "nibabel" not in problem.remedy
 
 

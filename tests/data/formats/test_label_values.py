@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from made_volumes import AFFINE, intensities, nifti
 from scipy.ndimage import gaussian_filter
 
-from archipel.data import scan
+from archipel.data import DataIssue, DataMapping, scan
+from archipel.data.cohorts import still_open
 from archipel.data.volumes.label_volumes import share_of_changes
 from archipel.data.volumes.volumes import read_label
 from archipel.vocabulary import BadInput
@@ -82,7 +83,7 @@ def test_what_arithmetic_leaves_beside_a_whole_number_is_that_number(tmp_path):
 def test_what_is_not_a_label_is_named_as_what_it_is(tmp_path, label, words):
     sentence = the_sentence(pair(tmp_path, label))
     assert sentence.startswith("a: labels/a.nii.gz: ") and words in sentence
-    assert "exclude the subject" in sentence
+    assert "leave the subject out" in sentence
 
 
 def test_a_mask_whose_integers_are_stored_with_a_scale_is_named(tmp_path):
@@ -172,3 +173,40 @@ def test_a_value_is_a_whole_number_or_refused(value, kind, off):
         elif round(float(stored)) == value:
             with pytest.raises(BadInput, match="not whole"):
                 read_label(path)
+
+
+def test_each_file_that_was_swapped_is_pointed_out_alone(tmp_path):
+    image, label = np.asarray(intensities(0, SHAPE)), blocks()
+    for subject in "abcd":
+        nifti(tmp_path / f"images/{subject}.nii.gz", label if subject == "c" else image)
+        nifti(tmp_path / f"labels/{subject}.nii.gz", np.abs(image).astype(np.int16) if subject == "c" else label)
+    found = scan("nifti-pairs", tmp_path)
+    line = the_sentence(found)
+    assert line.startswith("c: labels/c.nii.gz: ") and "images/c.nii.gz holds whole numbers from 0 to 2 only" in line
+    assert "image and label may be swapped" in line
+
+
+def test_a_mask_in_the_place_of_an_image_is_pointed_out(tmp_path):
+    line = the_sentence(pair(tmp_path, blocks((1,)), blocks((1, 2, 3)).astype(np.float32)))
+    assert line.startswith("a: images/a.nii.gz: holds whole numbers from 0 to 3 only, as a segmentation does")
+
+
+def test_images_of_few_grey_values_are_images(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 8, SHAPE).astype(np.uint8)
+    scaled = np.clip(np.random.default_rng(1).normal(0, 1, SHAPE), 0, 1).astype(np.float32)
+    assert pair(tmp_path, blocks(), noise).problems == ()
+    assert pair(tmp_path, blocks(), scaled, "b").problems == ()
+
+
+def test_what_a_mapping_names_maps_or_drops_is_settled():
+    issue = DataIssue(thing="a", cause="its label has values (2, 3)", remedy="name them", label_values=(2, 3))
+    other = DataIssue(thing="b", cause="is damaged", remedy="fix it")
+    assert still_open((issue, other), DataMapping()) == (issue, other)
+    (half, _) = still_open((issue, other), DataMapping(label_names={"2": "tumour"}))
+    assert half.cause == "its label has values (3)" and half.label_values == (3,)
+    for mapping in (
+        DataMapping(labels={"2": 1, "3": 0}),
+        DataMapping(label_names={"2": "tumour", "3": "vessel"}),
+        DataMapping(drop_other_labels=True),
+    ):
+        assert still_open((issue, other), mapping) == (other,)

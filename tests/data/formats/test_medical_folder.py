@@ -113,7 +113,7 @@ def test_a_subject_without_its_label_is_named(tmp_path):
     TestMedicalFolder().write(tmp_path)
     (tmp_path / "sub-02/mask/drawn.nii.gz").unlink()
     found = scan("medical-folder", tmp_path, {"label": "mask"})
-    assert [str(one) for one in found.errors] == ["sub-02: has no volume in mask; add it or exclude the subject"]
+    assert [str(one) for one in found.errors] == ["sub-02: has no volume in mask; add it or leave the subject out"]
 
 
 def test_real_brains_with_their_demographics(tmp_path):

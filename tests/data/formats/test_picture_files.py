@@ -295,3 +295,13 @@ def test_nothing_that_a_library_says_reaches_a_terminal(content: bytes, capfd: p
     with suppress(BadInput):
         decoded("a.tif", content)
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(b"", "is an empty file, not a picture"), (b"\n<html>Access denied</html>", "is a web page or another text"),
+     (b"\xff\xd8\xff\xe0", "is not a picture, or a damaged one")],
+)  # fmt: skip
+def test_what_is_in_the_place_of_a_picture_is_named(content: bytes, said: str) -> None:
+    with pytest.raises(BadInput, match=said):
+        decoded("a.jpg", content)

@@ -174,7 +174,7 @@ def test_what_the_scan_found_is_in_the_report_with_alike_problems_together() -> 
         DataIssue(
             thing=f"sub-{number}",
             cause=f"the image has shape [{number}, 50, 36] and the label [35, 50, 36]",
-            remedy="draw the label on the image's grid, or exclude the subject",
+            remedy="draw the label on the image's grid, or leave the subject out",
             subject=f"sub-{number}",
         )
         for number in (40, 41, 42)

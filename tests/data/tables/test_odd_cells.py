@@ -239,7 +239,8 @@ def test_days_of_a_spreadsheet_are_not_numbers_unseen(tmp_path: Path) -> None:
     ("text", "form"),
     [("<50", Form.LIMIT), ("\u2264 5", Form.LIMIT), ("89+", Form.LIMIT), ("#VALUE!", Form.ERROR), ("=A1", Form.FORMULA),
      ("12 kg", Form.UNIT), ("5%", Form.UNIT), ("1 200.5", Form.GROUPED), ("1.200,5", Form.GROUPED), ("3,5", Form.COMMA),
-     ("\u22121", Form.MINUS), ("0x1f", Form.DIGITS), ("yes", None), ("12 March 2024", None), ("A12", None), ("", None)],
+     ("\u22121", Form.MINUS), ("0x1f", Form.HEXADECIMAL), ("1_0", Form.DIGITS), ("-", Form.NO_VALUE),
+     ("Unknown", Form.NO_VALUE), ("yes", None), ("12 March 2024", None), ("A12", None), ("", None)],
 )  # fmt: skip
 def test_the_form_of_a_text(text: str, form: Form | None) -> None:
     assert form_of(text) is form

@@ -97,7 +97,7 @@ def test_odd_cells_units_and_lines_above_are_named_with_their_rows(tmp_path: Pat
 def test_a_formula_gives_its_stored_value_and_one_without_is_an_odd_cell(tmp_path: Path) -> None:
     path = book(tmp_path / "table.xlsx", {"s": [ROWS[0][:3], *([f"p{n}", n, "=B2*2"] for n in range(1, 6))]})
     (problem,) = scan("table", tmp_path).problems
-    assert "column chol: 0 of 5 values are numbers; line 2 holds =B2*2" in str(problem)
+    assert "column chol: none of 5 values is a plain number; line 2 holds =B2*2" in str(problem)
     repacked(path, SHEET, lambda text: text.replace(b"<f>B2*2</f><v />", b"<f>B2*2</f><v>8.5</v>", 4))
     found = scan("table", tmp_path)
     assert "column chol: 4 of 5 values are numbers; line 6 holds =B2*2" in str(found.problems[0])
@@ -185,7 +185,7 @@ def test_a_reader_gets_no_more_memory_than_it_may_have(tmp_path: Path) -> None:
         (b"<html><table><tr><td>id</td></tr></table></html>", "is not an Excel workbook but a web page (HTML)"),
         (b"id,age\na,1\n", "is not an Excel workbook but text; name it .csv"),
         (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 64, "but an old Excel workbook (.xls), or one with a password"),
-        (b"PK\x03\x04" + b"\0" * 100, "is not an Excel workbook (BadZipFile)"),
+        (b"PK\x03\x04" + b"\0" * 100, "is an Excel workbook that is damaged (BadZipFile); copy it again"),
         (b"", "but an empty file"),
     ],
 )
@@ -202,3 +202,23 @@ def test_a_workbook_that_is_called_csv_is_named_with_the_name_to_give(tmp_path: 
     with zipfile.ZipFile(tmp_path / "table.csv", "w") as archive:
         archive.writestr("a.csv", "id,age\n")
     assert "is not text but a zip archive; unpack it" in str(scan("table", tmp_path).errors[0])
+
+
+def test_a_workbook_without_its_parts_is_a_damaged_one_whatever_it_is_called(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "table.csv", "w") as archive:
+        archive.writestr("[Content_Types].xml", "<Types/>")
+        archive.writestr("xl/workbook.xml", "<workbook/>")
+    (problem,) = scan("table", tmp_path).errors
+    assert problem.remedy == "name it table.xlsx"
+    # The way out is not one back to where it came from.
+    (tmp_path / "table.csv").rename(tmp_path / "table.xlsx")
+    (problem,) = scan("table", tmp_path).errors
+    assert problem.cause.startswith("is an Excel workbook that is damaged (") and ".csv" not in problem.remedy
+    assert "copy it again from its source, or export it again" in problem.remedy
+
+
+@pytest.mark.parametrize("name", ["table.csv", "table.parquet"])
+def test_half_a_workbook_under_another_name_is_damaged(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"PK\x03\x04" + b"\0" * 100)
+    (problem,) = scan("table", tmp_path).errors
+    assert "a zip archive or a workbook that is damaged or breaks off; copy it again" in str(problem)

@@ -16,7 +16,7 @@ from archipel.data.cohorts.cohort import (
 )
 from archipel.data.cohorts.cohort_files import PIECE, cohort_of, pieces
 from archipel.data.cohorts.declared_columns import with_declared_columns
-from archipel.data.cohorts.label_names import name_faults, stretched
+from archipel.data.cohorts.label_names import name_faults, still_open, stretched, stretched_masks
 from archipel.data.cohorts.mapping import ColumnMapping, DataMapping, grid_after, read_mapping
 from archipel.data.cohorts.needs_check import Answer, Verdict, check_needs, unmatched_names
 from archipel.data.cohorts.preprocessing import Preprocessing
@@ -47,7 +47,9 @@ __all__ = [
     "predefined_split",
     "pseudonym",
     "read_mapping",
+    "still_open",
     "stretched",
+    "stretched_masks",
     "subject_token",
     "subject_tokens",
     "unmatched_names",

@@ -1,4 +1,4 @@
-"""What a plan's worker is shown of a cohort: the columns that the plan declares, and no others."""
+"""What a plan's worker is shown of a cohort: the columns, images and labels that the plan declares, and no others."""
 
 from __future__ import annotations
 
@@ -14,15 +14,21 @@ from archipel.vocabulary import DataNeeds
 def with_declared_columns(cohort: Cohort, needs: DataNeeds) -> Cohort:
     """The cohort with the stored columns only that the plan's columns and target are made from.
 
-    Values of other columns are neither prepared nor among a sample's; the mapping keeps the plan's columns.
+    Values of other columns are neither prepared nor among a sample's; the mapping keeps the plan's columns, its images
+    and the names of its labels.
     """
     asked = {one.name for one in needs.all_columns}
     columns = frozenset(map(cohort.mapping.stored_column, asked))
-    rules = {name: rule for name, rule in cohort.mapping.columns.items() if name in asked}
+    mapping = cohort.mapping
+    shown = {
+        "columns": {name: rule for name, rule in mapping.columns.items() if name in asked},
+        "modalities": {name: stored for name, stored in mapping.modalities.items() if name in needs.images},
+        "label_names": {value: name for value, name in mapping.label_names.items() if value in needs.labels},
+    }
     return cohort.model_copy(
         update={
             "samples": _with_columns(cohort.samples, columns),
-            "mapping": cohort.mapping.model_copy(update={"columns": rules}),
+            "mapping": mapping.model_copy(update=shown),
             "columns": tuple(sorted(columns)),
         }
     )

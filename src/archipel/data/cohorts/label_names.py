@@ -59,16 +59,37 @@ def stretched(values: Iterable[int]) -> Mapping[int, int]:
     return {value: label for label, value in enumerate(drawn, 1)}
 
 
-def stretched_line(mapping: DataMapping, schema: DataSchema) -> str:
-    """A sentence on the values of masks that were saved as pictures; "" where there are none, or the mapping knows
-    them."""
+def stretched_masks(name: str, mapping: DataMapping, schema: DataSchema) -> tuple[DataIssue, ...]:
+    """A warning of masks that were saved as pictures, for the dataset of this ``name``; none where there are no such
+    masks, or where the mapping knows their values."""
     meant = stretched(map(int, schema.label_values))
     known = mapping.labels.keys() | mapping.label_names.keys() | schema.label_names.keys()
     if not meant or mapping.drop_other_labels or any(str(value) in known for value in meant):
-        return ""
+        return ()
     lines = ", ".join(f"{value} = {label}" for value, label in meant.items())
     samples = schema.label_values[str(_WHITE)]
-    return (
-        f"labels: the masks hold {abbreviate(map(str, (0, *meant)), None)}, as pictures do (255 in {samples} of "
-        f"{schema.samples} samples); if 255 is white, write {lines} under [labels] in the mapping"
+    cause = (
+        f"its masks hold {abbreviate(map(str, (0, *meant)), None)}, as pictures do (255 in {samples} of "
+        f"{schema.samples} samples)"
     )
+    remedy = f"if 255 is white, write {lines} under [labels] in the mapping; else name it: --label 255=NAME"
+    return (DataIssue(thing=name, cause=cause, remedy=remedy, severity="warning"),)
+
+
+def still_open(problems: Iterable[DataIssue], mapping: DataMapping) -> tuple[DataIssue, ...]:
+    """The problems without those of label values that the mapping names, maps or drops."""
+    found = []
+    for problem in problems:
+        left = tuple(value for value in problem.label_values if not _is_settled(value, mapping))
+        if left == problem.label_values:
+            found.append(problem)
+        elif left:
+            before, after = (f"({', '.join(map(str, values))})" for values in (problem.label_values, left))
+            cause = problem.cause.replace(before, after)
+            found.append(problem.model_copy(update={"cause": cause, "label_values": left}))
+    return tuple(found)
+
+
+def _is_settled(value: int, mapping: DataMapping) -> bool:
+    text = str(value)
+    return text in mapping.labels or mapping.drop_other_labels or text in mapping.label_names

@@ -143,6 +143,6 @@ def missing_modality(sample: str, asked: str, held: list[str]) -> BadInput:
     return BadInput(
         Thing.worded(sample, sample=sample),
         f"has no {asked} (it has {', '.join(held) or 'no image'})",
-        "map another modality to it, add the file or exclude the subject",
+        "map another modality to it, add the file or leave the subject out",
         code=ErrorCode.BAD_DATA,
     )

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 
-from archipel.data.cohorts.label_names import stretched_line
 from archipel.data.cohorts.mapping import ColumnMapping, DataMapping
 from archipel.data.samples import ColumnSummary, DataSchema
 from archipel.data.volumes import same_name
@@ -60,7 +59,7 @@ def unmatched_names(mapping: DataMapping, schema: DataSchema) -> tuple[str, ...]
     """
     if not schema.samples:
         return ()
-    unmatched = [line] if (line := stretched_line(mapping, schema)) else []
+    unmatched = []
     for stored in sorted(mapping.labels, key=int):
         if schema.kind == "volumes" and stored != "0" and stored not in schema.label_values:
             unmatched.append(f"labels.{stored}: no sample has value {stored} (there: {_those(schema.label_values)})")
@@ -116,7 +115,8 @@ def _modality(asked: str, schema: DataSchema, mapping: DataMapping) -> Answer:
         why = f"the dataset has {known}; map one of them with modalities.{asked}"
         return Answer(need=need, verdict=Verdict.NOT_MET, why=why)
     if samples < schema.samples:
-        why = f"{schema.samples - samples} of {schema.samples} samples have no {stored}; exclude them or add the files"
+        without = schema.samples - samples
+        why = f"{without} of {schema.samples} samples have no {stored}; leave them out or add the files"
         return Answer(need=need, verdict=Verdict.NOT_MET, why=why)
     if stored != asked:
         return Answer(need=need, verdict=Verdict.MAPPED, why=f"from {stored}")

@@ -138,7 +138,7 @@ class BidsTree(VolumeFormat):
         if not files:
             if not visit.labels:
                 return None
-            return report(f"has a segmentation and no image ({', '.join(suffixes)})", "add it or exclude the subject")
+            return report(f"has a segmentation and no image ({', '.join(suffixes)})", "add it or leave the subject out")
         ending = options.get("label", "")
         if ending:
             stems = tuple(stem for suffix in suffixes for stem, _ in visit.images.get(suffix, []))
@@ -146,7 +146,7 @@ class BidsTree(VolumeFormat):
             chosen = own or visit.labels
             if not chosen:
                 looked = f"derivatives/{options.get('derivatives', '*')}/.../{stems[0]}_{ending}.nii.gz"
-                return report(f"has no segmentation (looked for {looked})", "add it or exclude the subject")
+                return report(f"has no segmentation (looked for {looked})", "add it or leave the subject out")
             if len(chosen) > 1:
                 names = ", ".join(PurePosixPath(place).name for _, place in chosen)
                 return report(f"has {len(chosen)} segmentations ({names})", _longer_ending(chosen, ending))

@@ -30,6 +30,8 @@ from archipel.data.formats.picture_folders import (
     is_of_images,
     looks_like_patients,
     place_of,
+    report_empty,
+    report_masks,
     report_misplaced,
     report_unread,
     why_not_classes,
@@ -93,12 +95,21 @@ class ClassFolders:
             problems[at] = one.model_copy(update={"subject": asked.patient(place, people) if place else ""})
         report_unread(layout.unread, folder, problems, "warning" if layout.places else "error")
         report_misplaced(layout, folder, problems)
+        report_masks(layout, folder, problems)
+        report_empty(layout, asked.classes, problems)
         pictures = _looked_at(folder, _chosen(layout, asked, problems), asked, people, problems)
+        is_undivided = layout.is_divided and not asked.own_split
+        own = " --option split=own (train on train, validate on val)" if is_undivided else ""
         several = (
             "if they are of one patient, keep one of them; if each folder counts its own patients, add the dataset "
-            "with --option names=per-folder"
+            f"with --option names=per-folder{own}"
         )
-        refuse_repeated(pictures, several, problems)
+        refuse_repeated(pictures, several, name, problems)
+        tests = sorted({place.part for place in layout.places if place.part and not PARTS[place.part.lower()]})
+        if is_undivided and tests and pictures:
+            cause = f"holds a folder {tests[0]}, and its pictures are trained on as those of the other folders are"
+            remedy = "to train on train, validate on val and leave test out, add the dataset with --option split=own"
+            problems.append(_warning(name, cause, remedy))
         if asked.own_split:
             _refuse_divided(pictures, name, problems)
         refuse_unfit(pictures, asked.pictures, name, problems)

@@ -73,13 +73,14 @@ def read_covariates(
     options: Mapping[str, str] | None = None,
     prefix: str = "",
     session: str = "",
+    patient: str = "",
 ) -> CovariateTable | None:
     """The table at this place; None, with a warning, when there is none or it cannot be read.
 
     ``key`` is the column with the ids, by default the first. ``subject`` is the subject whose sessions the rows are;
     without it each row is a subject's, and rows of subjects who are left out are neither kept nor reported.
     ``options`` are those of ``COLUMN_OPTIONS``. ``prefix`` is put before ids that lack it. Where the table has the
-    column ``session``, a row is a session's and is kept under ``row_of``.
+    column ``session``, a row is a session's and is kept under ``row_of``. The column ``patient`` is not a value.
     """
     # A place and not a pattern, whatever characters it has.
     present = list(folder.files(glob.escape(place), collector.problems))
@@ -99,10 +100,10 @@ def read_covariates(
     gone = [] if named.facts is None else sorted(filter(leaves_out, named.facts.ids))
     # An answer without a subject replaces the answer before, so that the index forgets what it had of this subject.
     without = blob_hash("\n".join([folder.withdrawn, *gone]).encode())
-    purpose = Purpose(f"side-table/5 {how}", CovariateFacts, without)
+    purpose = Purpose(f"side-table/6 {how}{patient and f' {patient!r}'}", CovariateFacts, without)
 
     def examine(path: Path) -> CovariateFacts:
-        return _examine(_opened(path, key, delimiter, prefix, session), leaves_out, what, asked)
+        return _examine(_opened(path, key, delimiter, prefix, session), leaves_out, what, asked, patient)
 
     looked = folder.look(place, purpose, examine)
     if looked.problem is not None:
@@ -183,7 +184,9 @@ def _opened(path: Path, key: str, delimiter: str, prefix: str = "", session: str
     return _Opened(path, names, names.index(column), list(table.rows()), table, prefix, session_at)
 
 
-def _examine(table: _Opened, leaves_out: LeavesOut, what: str, options: Mapping[str, str]) -> CovariateFacts:
+def _examine(
+    table: _Opened, leaves_out: LeavesOut, what: str, options: Mapping[str, str], patient: str
+) -> CovariateFacts:
     """Facts about a table; rows of subjects whom ``leaves_out`` names are skipped."""
     names, at = table.names, table.at
     remarks = [Remark(cause=cause, remedy=remedy) for cause, remedy in (table.table.notes if table.table else ())]
@@ -225,13 +228,13 @@ def _examine(table: _Opened, leaves_out: LeavesOut, what: str, options: Mapping[
     rows: dict[str, dict[str, Value]] = {subject: {} for subject in sorted(texts)}
     columns = WholeColumns(table.path, names, table.table, options)
     for place, name in enumerate(names):
-        if place in (at, table.session_at) or columns.names_a_person(name):
+        if place in (at, table.session_at) or name == patient or columns.names_a_person(name):
             continue
-        stored = {subject: fields[place] for subject, fields in texts.items() if fields[place].lower() not in MISSING}
+        stored = {key: "" if fields[place].lower() in MISSING else fields[place] for key, fields in texts.items()}
         for made, values in columns.values(name, stored).items():
             for subject, value in values.items():
                 rows[subject][made] = value
-    remarks += [Remark(cause=cause, remedy=remedy) for cause, remedy in columns.remarks()]
+    remarks += [Remark(cause=cause, remedy=remedy) for cause, remedy in columns.remarks(of_everybody=what == "subject")]
     # Of tables of sessions each has columns of its own.
     for name, option in columns.absent.items() if what == "subject" else ():
         cause = f"has no column {name}, which the option {option} names"

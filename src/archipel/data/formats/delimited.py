@@ -34,6 +34,8 @@ from archipel.tensors import blob_hash
 from archipel.vocabulary import DataKind
 
 SUFFIXES = (".csv", ".tsv", ".parquet", ".xlsx", ".csv.gz", ".tsv.gz")
+TEXT_SUFFIXES = (".txt", ".dat", ".data", ".tab")
+"""Endings of texts that may be tables, which are read when they are named."""
 _EMPTY = DataSchema(kind="table")
 
 
@@ -88,7 +90,7 @@ class Tables:
         place = _place(folder, settled, problems)
         if place is None:
             return Scan((), tuple(problems), _EMPTY)
-        name = f"table/6 {blob_hash(json.dumps(settled, sort_keys=True).encode())}"
+        name = f"table/7 {blob_hash(json.dumps(settled, sort_keys=True).encode())}"
         # Once a patient withdrew, the facts are of the others, and what is asked for says so.
         out: LeavesOut = folder.leaves_out if folder.withdrawn else lambda _: False
         purpose = Purpose(name, TableFacts, folder.withdrawn)
@@ -155,7 +157,7 @@ def _instead(places: Sequence[str]) -> str:
         found = unread(place)
         if found is not None:
             return f"{place} is {found[0]}, which is not read: {found[1]}"
-    text = next((place for place in places if place.lower().endswith((".txt", ".dat", ".data", ".tab"))), "")
+    text = next((place for place in places if place.lower().endswith(TEXT_SUFFIXES)), "")
     return f"if {text} is one: {as_typed('file', text)}" if text else "add a .csv file"
 
 

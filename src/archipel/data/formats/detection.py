@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
 from archipel.data.files import Folder
 from archipel.data.formats import FORMATS, Fit, checked_root, detect
+from archipel.data.formats.delimited import TEXT_SUFFIXES
 from archipel.data.formats.layout_finder import endings_shared, find_layout
 from archipel.data.formats.medical_folder import TABLE
 from archipel.data.formats.path_templates import suffix_and_rest
+from archipel.data.formats.picture_folders import found_pictures, is_of_images, listed_pictures, looks_like_patients
+from archipel.data.formats.picture_masks import segmentation_in
 from archipel.data.formats.unread_files import unread_files
 from archipel.data.formats.volume_names import all_volumes
+from archipel.data.tables import as_typed, open_table
 from archipel.vocabulary import BadInput, Thing
 from archipel.vocabulary.counting import abbreviate, pluralise
 from archipel.vocabulary.remedies import ListFormats
@@ -22,6 +27,8 @@ _VAGUE = frozenset({"medical-folder", "nifti-groups", "class-folders", "picture-
 """Layouts that a part of another dataset may also look like."""
 _MOST_AROUND = 20_000
 """Files in the folder above; in a larger one no dataset is searched."""
+_FEW = 5
+_AS_CLASSES = "--format class-folders"
 _MOST = 20
 """How many folders inside are searched."""
 
@@ -98,7 +105,11 @@ def _why_not(folder: Folder) -> tuple[str, str]:
     if unread is not None and (not places or "Git LFS" in unread[0]):
         return unread
     if not places:
-        return "does not look like a known format", "name one with --format; see archipel site dataset formats"
+        return (
+            _pictures(folder)
+            or _text_tables(folder)
+            or ("does not look like a known format", "name one with --format; see archipel site dataset formats")
+        )
     stems = [suffix_and_rest(place)[1] for place in places]
     shared = endings_shared(stems) if all("/" not in stem for stem in stems) else ()
     if shared:
@@ -106,6 +117,40 @@ def _why_not(folder: Folder) -> tuple[str, str]:
         return cause, "say which: --image '{subject}_{modality}' or --image '{subject}'"
     cause = f"holds {pluralise(len(places), 'volume')} that no known layout explains ({abbreviate(places, 3)})"
     return cause, "say where images and labels are, for example --image '{subject}/{modality}' --mask '{subject}/seg'"
+
+
+def _pictures(folder: Folder) -> tuple[str, str] | None:
+    """What is said of pictures that are neither in folders of classes nor named by a table."""
+    pictures, _ = listed_pictures(folder, [])
+    if not pictures:
+        return None
+    found = segmentation_in(pictures)
+    if found is not None:
+        return found
+    cause = f"holds {pluralise(len(pictures), 'picture')} ({pictures[0]})"
+    remedy = "add a .csv with a row for each: image,label"
+    layout = found_pictures(folder, [])
+    patients = looks_like_patients(layout)
+    if patients:
+        classes = "put the patients' folders in a folder for each class"
+        return (
+            f"{cause}, and {patients}, as patients do",
+            f"{classes}, or {remedy}; if these are classes: {_AS_CLASSES}",
+        )
+    if len(layout.classes) == 1 and not layout.misplaced and not is_of_images(layout):
+        return f"{cause} in one folder, {layout.classes[0]}", f"if it is a class: {_AS_CLASSES}; else {remedy}"
+    return f"{cause} without a class: no folder and no table says it", f"put them in one folder per class, or {remedy}"
+
+
+def _text_tables(folder: Folder) -> tuple[str, str] | None:
+    """What is said of a text that may be a table, by its content."""
+    texts = (place for place in folder.files("*", []) if place.lower().endswith(TEXT_SUFFIXES))
+    for place in islice(texts, _FEW):
+        with suppress(BadInput):
+            names = open_table(folder.root / place).names
+            remedy = f"if it is the dataset's table: {as_typed('file', place)}"
+            return f"holds a text that may be a table ({place}: columns {abbreviate(names, _FEW)})", remedy
+    return None
 
 
 def _folders(root: Path) -> list[Path]:

@@ -35,7 +35,7 @@ MOST_CHANGES = 0.2
 """So is one whose values change at more than this share of neighbouring voxels."""
 LEAST_VOXELS = 16**3
 """In smaller volumes surfaces are a large part, so that the share of changes says nothing."""
-_SWAPPED = "put the segmentation in the label's place and the image in its own, or exclude the subject"
+_SWAPPED = "put the segmentation in the label's place and the image in its own, or leave the subject out"
 
 
 class FoundLabels:
@@ -64,7 +64,7 @@ class FoundLabels:
         for role, image in images.items():
             if self._may_be_equal(mask, image) and self._is_equal(files, role, channels):
                 cause = f"is the image itself: equal to {files[role]} voxel for voxel"
-                remedy = "put the segmentation in its place, or exclude the subject"
+                remedy = "put the segmentation in its place, or leave the subject out"
                 raise BadInput(f"{name}: {files.get(LABEL, LABEL)}", cause, remedy, code=ErrorCode.BAD_DATA)
         if mask.names:
             self._check_names(name, files.get(LABEL, LABEL), {int(value): said for value, said in mask.names.items()})
@@ -114,8 +114,13 @@ class FoundLabels:
             f"{as_option(in_order)}; or give all files the same numbers"
         )
 
-    def remarks(self, name: str, place: str, mask: MaskFacts) -> Iterator[DataIssue]:
-        """What a person should look at in one label volume."""
+    def remarks(self, name: str, place: str, mask: MaskFacts, images: Mapping[str, ImageFacts]) -> Iterator[DataIssue]:
+        """What a person should look at in one label volume and the ``images`` beside it, which are given by place."""
+        like_masks = {
+            at: f"holds whole numbers from {one.minimum:g} to {one.maximum:g} only"
+            for at, one in images.items()
+            if one.changes is not None and one.changes <= MOST_CHANGES and math.prod(one.shape) >= LEAST_VOXELS
+        }
         named = {str(value) for value in self._declared} | mask.names.keys()
         strange = [value for value in mask.label_voxels if value not in named and value != "0"]
         image = ""
@@ -124,13 +129,19 @@ class FoundLabels:
         elif mask.changes > MOST_CHANGES and math.prod(mask.shape) >= LEAST_VOXELS:
             image = f"changes its value at {mask.changes:.0%} of neighbouring voxels"
         if image:
-            cause = f"{image}, as an image does and a segmentation does not; image and label may be swapped"
+            also = "".join(f", and {at} {what}" for at, what in like_masks.items())
+            cause = f"{image}, as an image does and a segmentation does not{also}; image and label may be swapped"
             yield DataIssue(thing=f"{name}: {place}", cause=cause, remedy=_SWAPPED)
-        elif named and strange:
+            return
+        for at, what in like_masks.items():
+            cause = f"{what}, as a segmentation does and an image does not; image and label may be swapped"
+            yield DataIssue(thing=f"{name}: {at}", cause=cause, remedy=_SWAPPED)
+        if named and strange:
             by_whom = "the description does" if self._declared else "its header does"
-            cause = f"its label has values that {by_whom} not name ({', '.join(strange)})"
-            remedy = "map or drop them (labels of the mapping), or name them there"
-            yield DataIssue(thing=name, cause=cause, remedy=remedy)
+            values = tuple(map(int, strange))
+            cause = f"its label has values that {by_whom} not name ({', '.join(map(str, values))})"
+            remedy = f"name them (--label {values[0]}=NAME), or map or drop them under [labels] in the mapping"
+            yield DataIssue(thing=name, cause=cause, remedy=remedy, label_values=values)
 
     def remarks_of_all(self) -> Iterator[DataIssue]:
         """What a person should look at in the dataset as a whole."""

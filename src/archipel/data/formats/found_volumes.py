@@ -191,7 +191,8 @@ class FoundVolumes:
                 self.warn(DataIssue(thing=thing, cause=cause, remedy=remedy), subject)
         mask = facts[LABEL].facts if LABEL in facts else None
         if isinstance(mask, MaskFacts):
-            for issue in self._labels.remarks(name, files.get(LABEL, LABEL), mask):
+            images = {files[role]: look.facts for role, look in facts.items() if isinstance(look.facts, ImageFacts)}
+            for issue in self._labels.remarks(name, files.get(LABEL, LABEL), mask, images):
                 self.warn(issue, subject)
 
     def report(self, problem: DataIssue, subject: str = "") -> None:

@@ -246,7 +246,7 @@ def _fault(key: tuple[str, str], case: Case, templates: Templates, structures: S
         return f"has a label and no image (looked for {looked})", "add the file or remove the label"
     if templates.labels and not case.labels:
         looked = abbreviate(one.filled(parts) for one in templates.labels)
-        return f"no label beside the image (looked for {looked})", "add the file or exclude the subject"
+        return f"no label beside the image (looked for {looked})", "add the file or leave the subject out"
     missing = [name for name in structures if name not in case.labels]
     if case.labels and "" not in case.labels and missing:
         cause = f"has no file for {pluralise(len(missing), 'structure')} ({abbreviate(missing)})"

@@ -86,7 +86,8 @@ class MedicalFolder(VolumeFormat):
                 collector.report(DataIssue(thing=subject, cause=cause, remedy="keep one of them"), subject)
             elif label and (label not in parts or len(parts) == 1):
                 cause = f"has no volume in {label}" if label not in parts else "has a label and no image"
-                collector.report(DataIssue(thing=subject, cause=cause, remedy="add it or exclude the subject"), subject)
+                remedy = "add it or leave the subject out"
+                collector.report(DataIssue(thing=subject, cause=cause, remedy=remedy), subject)
             else:
                 roles = {label: LABEL} | ({modalities[0]: "image"} if len(modalities) == 1 else {})
                 files = {roles.get(name, name): places[0] for name, places in sorted(parts.items())}

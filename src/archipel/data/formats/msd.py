@@ -58,7 +58,8 @@ class MsdTask(VolumeFormat):
             if subject not in images or subject not in drawn:
                 what, where = ("label", "labelsTr") if subject in images else ("image", "imagesTr")
                 cause = f"no {what} (looked for {where}/{subject}.nii.gz)"
-                collector.report(DataIssue(thing=subject, cause=cause, remedy="add it or exclude the subject"), subject)
+                remedy = "add it or leave the subject out"
+                collector.report(DataIssue(thing=subject, cause=cause, remedy=remedy), subject)
                 continue
             places = dict.fromkeys(modalities, images[subject])
             channels = {name: place for place, name in enumerate(modalities)} if len(modalities) > 1 else None

@@ -75,7 +75,7 @@ class NnunetRaw(VolumeFormat):
             if missing:
                 cause = f"lacks some of its files (looked for {', '.join(missing)})"
                 collector.report(
-                    DataIssue(thing=subject, cause=cause, remedy="add them or exclude the subject"), subject
+                    DataIssue(thing=subject, cause=cause, remedy="add them or leave the subject out"), subject
                 )
             elif beyond:
                 cause = f"has channel {beyond[0]:04} where {FILE} names {len(modalities)}"

@@ -46,7 +46,7 @@ def _refuse_what_options_do_not_settle(
         for place in places:
             sample, _ = pictures.pop(place)
             if len(places) <= _FEW:
-                problems.append(_about(sample, place, refusal.one, f"{refusal.remedy}, or exclude it"))
+                problems.append(_about(sample, place, refusal.one, f"{refusal.remedy}, or leave it out"))
 
 
 def _refuse_other_types(pictures: dict[str, Looked], name: str, problems: list[DataIssue]) -> None:
@@ -64,7 +64,7 @@ def _refuse_other_types(pictures: dict[str, Looked], name: str, problems: list[D
                 f"stores {facts.type} values ({facts.minimum:g} to {facts.maximum:g}), {held} of {total} pictures "
                 f"store {usual}"
             )
-            problems.append(_about(sample, place, cause, "save it in the type of the others, or exclude it"))
+            problems.append(_about(sample, place, cause, "save it in the type of the others, or leave it out"))
         return
     words = []
     for kind, count in types.most_common():
@@ -101,20 +101,28 @@ def _refuse_other_shapes(
         sample, looked = pictures.pop(place)
         if len(odd) <= _FEW:
             cause = f"has pixels {asked.form(looked.require_facts())}, most have {usual}"
-            problems.append(_about(sample, place, cause, f"{remedy}, or exclude it"))
+            problems.append(_about(sample, place, cause, f"{remedy}, or leave it out"))
 
 
-def refuse_repeated(pictures: dict[str, Looked], remedy: str, problems: list[DataIssue]) -> None:
-    """Pictures of one patient and name: which of them counts, or whether these are several patients, is not known."""
+def refuse_repeated(pictures: dict[str, Looked], remedy: str, name: str, problems: list[DataIssue]) -> None:
+    """Pictures of one patient and name: which of them counts, or whether these are several patients, is not known.
+
+    ``name`` is the dataset's folder.
+    """
     places: dict[tuple[str, str], list[str]] = defaultdict(list)
     for place, (sample, _) in pictures.items():
         places[sample.key].append(place)
-    for (subject, _), several in places.items():
-        if len(several) > 1:
+    repeated = {subject: several for (subject, _), several in places.items() if len(several) > 1}
+    for subject, several in repeated.items():
+        if len(repeated) <= _FEW:
             cause = f"is there {len(several)} times ({', '.join(several)})"
             problems.append(DataIssue(thing=subject, cause=cause, remedy=remedy, subject=subject))
-            for place in several:
-                del pictures[place]
+        for place in several:
+            del pictures[place]
+    if len(repeated) > _FEW:
+        first = next(iter(repeated.values()))
+        cause = f"{len(repeated)} names are there several times (first {' and '.join(first[:_FEW])})"
+        problems.append(DataIssue(thing=name, cause=cause, remedy=remedy))
 
 
 def warn_of_twins(pictures: Mapping[str, Looked], column: str, problems: list[DataIssue]) -> None:

@@ -46,7 +46,7 @@ class PictureFacts(Record):
     pixels: str
 
 
-_PICTURE = Purpose("picture/4", PictureFacts)
+_PICTURE = Purpose("picture/5", PictureFacts)
 _FEW_PIXELS = 1 << 24
 _PIXELS_PER_BYTE = 32
 """A picture of more than ``_FEW_PIXELS`` that takes less on the disk is empty, and needs the memory of a full one."""
@@ -95,7 +95,7 @@ def decoded(place: str, content: bytes, most_pixels: int = DATA_LIMITS.picture_p
             _check_size(place, picture, len(content), most_pixels)
             if picture.format == "JPEG" and (scans := content.count(_SCAN)) > _MOST_SCANS:
                 cause = f"is stored in {scans} scans; at most {_MOST_SCANS} are allowed"
-                raise bad_picture(place, cause, "save it again as JPEG, or exclude it")
+                raise bad_picture(place, cause, "save it again as JPEG, or leave it out")
             # Counting the pictures in a file would read each of them.
             if getattr(picture, "is_animated", False):
                 raise bad_picture(place, "holds more than one picture", "store one picture per file")
@@ -109,7 +109,7 @@ def decoded(place: str, content: bytes, most_pixels: int = DATA_LIMITS.picture_p
         if unread:
             remedy = "save it in grey of 8 or 16 bits or of 32-bit floating point, or in colours of 8 bits each"
             raise bad_picture(place, f"stores {unread} for each pixel, which cannot be read", remedy) from error
-        raise bad_picture(place, f"is not a picture, or a damaged one ({type(error).__name__})") from error
+        raise bad_picture(place, _instead(content, error)) from error
 
 
 def _check_size(place: str, picture: Any, size: int, most: int) -> None:
@@ -117,13 +117,22 @@ def _check_size(place: str, picture: Any, size: int, most: int) -> None:
     pixels = picture.width * picture.height
     if pixels > most:
         cause = f"has {picture.width} x {picture.height} pixels; at most {most} are allowed"
-        raise bad_picture(place, cause, "make it smaller, or exclude it")
+        raise bad_picture(place, cause, "make it smaller, or leave it out")
     if pixels > _FEW_PIXELS + _PIXELS_PER_BYTE * size:
         cause = f"has {picture.width} x {picture.height} pixels in {size} bytes, and so nearly nothing in them"
-        raise bad_picture(place, cause, "make it smaller, or exclude it")
+        raise bad_picture(place, cause, "make it smaller, or leave it out")
 
 
-def bad_picture(place: str, cause: str, remedy: str = "copy it again from its source or exclude it") -> BadInput:
+def _instead(content: bytes, error: Exception) -> str:
+    """What a file is that cannot be read as a picture."""
+    if not content:
+        return "is an empty file, not a picture"
+    if content[:64].lstrip()[:1] == b"<":
+        return "is a web page or another text (HTML, XML), not a picture"
+    return f"is not a picture, or a damaged one ({type(error).__name__})"
+
+
+def bad_picture(place: str, cause: str, remedy: str = "copy it again from its source or leave it out") -> BadInput:
     """The error for a picture that cannot be used."""
     return BadInput(place, cause, remedy, code=ErrorCode.BAD_DATA)
 
@@ -176,7 +185,7 @@ def _exact(place: str, picture: Any, stored: _Stored) -> Pixels:
         unsound = int((~np.isfinite(floating)).sum())
         if unsound:
             cause = f"stores {unsound} floating-point values that are NaN or infinite"
-            raise bad_picture(place, cause, "write a number into these pixels, or exclude it")
+            raise bad_picture(place, cause, "write a number into these pixels, or leave it out")
         return floating
     if picture.has_transparency_data:
         channels = np.asarray(picture.convert("RGBA"))

@@ -6,13 +6,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from archipel.data.cohorts import TRAINING, VALIDATION
 from archipel.data.files import Folder
 from archipel.data.formats.picture_files import SUFFIXES
+from archipel.data.formats.picture_masks import AS_VOLUMES, MASKS, masks_of
 from archipel.data.formats.volume_names import is_of
 from archipel.data.samples import DataIssue
 from archipel.vocabulary.counting import pluralise
@@ -23,12 +24,6 @@ PARTS = {
     **dict.fromkeys(("test", "testing"), ""),
 }
 """Folders that divide a dataset, and on which side of a split their pictures are; "" is neither."""
-MASKS = frozenset(
-    word + ending
-    for word in ("mask", "label", "annotation", "segmentation", "groundtruth", "ground_truth", "gt", "seg")
-    for ending in ("", "s")
-)
-"""Folders that hold a mask for each picture, not the pictures of a class."""
 _IMAGES = frozenset(("image", "images", "img", "imgs", "picture", "pictures", "scan", "scans"))
 UNREAD_PICTURES = (".gif", ".webp", ".jp2", ".heic", ".avif")
 """Endings of pictures that are not read."""
@@ -65,6 +60,10 @@ class Layout(NamedTuple):
     unread: tuple[str, ...]
     is_divided: bool = False
     """Whether the classes are below ``train``, ``val`` and ``test``."""
+    masks: Mapping[str, str] = {}
+    """Pictures that are masks by their names, each with the picture beside it."""
+    empty: tuple[str, ...] = ()
+    """Folders of a class that hold no picture."""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -74,14 +73,21 @@ class Layout(NamedTuple):
 
 def found_pictures(folder: Folder, problems: list[DataIssue]) -> Layout:
     """Every picture of the folder by its place; no file is opened."""
-    pictures, unread = listed_pictures(folder, problems)
+    listed, unread = listed_pictures(folder, problems)
+    masks = masks_of(listed)
+    pictures = [path for path in listed if str(path) not in masks]
     inside = [path for path in pictures if len(path.parts) > 1]
     tops = {path.parts[0] for path in inside}
     is_divided = bool(tops) and all(top.lower() in PARTS for top in tops) and all(len(one.parts) > 2 for one in inside)
     placed = {str(path): place_of(str(path), is_divided) for path in pictures}
     places = sorted(place for place in placed.values() if place is not None)
     misplaced = tuple(path for path, place in placed.items() if place is None)
-    return Layout(tuple(places), misplaced, unread, is_divided)
+    held = {place.group for place in places}
+    held |= {parts[is_divided] for parts in (one.split("/") for one in (*masks, *unread, *misplaced)) if len(parts) > 1}
+    own = {name.rpartition("/")[2] for name in folder.folders("*/*" if is_divided else "*", [])} if places else set()
+    # Programs write folders of their own beside those of people: __MACOSX, @eaDir.
+    empty = tuple(sorted(name for name in own - held if name[0].isalnum()))
+    return Layout(tuple(places), misplaced, unread, is_divided, masks, empty)
 
 
 def place_of(place: str, is_divided: bool) -> Place | None:
@@ -112,8 +118,8 @@ def why_not_classes(layout: Layout) -> tuple[str, str] | None:
     if masks:
         cause = f"holds masks in folder {masks[0]}, beside pictures in others: a folder is not a class here"
         remedy = (
-            "convert pictures and masks to NIfTI (format nifti-pairs or nnunet); if the folders are classes all the "
-            f"same, name them with --option classes={','.join(layout.classes)}"
+            f"{AS_VOLUMES}; if the folders are classes all the same, name them with --option "
+            f"classes={','.join(layout.classes)}"
         )
         return cause, remedy
     return None
@@ -146,6 +152,25 @@ def report_unread(unread: Sequence[str], folder: Folder, problems: list[DataIssu
         those = [place for place in unread if place.lower().endswith(suffix)]
         cause = f"{pluralise(len(those), 'file')} with the ending {suffix}, which is not read (first {those[0]})"
         problems.append(DataIssue(thing=folder.root.name, cause=cause, remedy=_UNREAD[suffix], severity=severity))
+
+
+def report_masks(layout: Layout, folder: Folder, problems: list[DataIssue]) -> None:
+    """Say how many pictures are masks of others, by their names: they are not pictures of a class."""
+    masks = [place for place in layout.masks if not is_of(place, folder.leaves_out)]
+    if masks:
+        which = f"first {masks[0]} beside {PurePosixPath(layout.masks[masks[0]]).name}"
+        cause = f"{pluralise(len(masks), 'mask')} beside pictures, by their names ({which}); left out of the classes"
+        remedy = "no action is needed; if they are pictures of a class, give them other names"
+        problems.append(DataIssue(thing=folder.root.name, cause=cause, remedy=remedy, severity="warning"))
+
+
+def report_empty(layout: Layout, asked: Sequence[str], problems: list[DataIssue]) -> None:
+    """Say which folders of a class hold no picture; where some are ``asked`` for by name, only of these."""
+    for name in layout.empty:
+        if not asked:
+            cause = "holds no picture, and is not a class here"
+            remedy = "add its pictures, or remove the folder; a plan that names this class gets no picture of it here"
+            problems.append(DataIssue(thing=f"{name}/", cause=cause, remedy=remedy, severity="warning"))
 
 
 def report_misplaced(layout: Layout, folder: Folder, problems: list[DataIssue]) -> None:

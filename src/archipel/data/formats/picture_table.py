@@ -25,13 +25,12 @@ from archipel.data.formats.picture_folders import listed_pictures, report_unread
 from archipel.data.formats.picture_options import PICTURE_OPTIONS, PictureOptions
 from archipel.data.sample_data import SampleData
 from archipel.data.samples import DataIssue, DataSchema, Sample, Scan, SubjectId
-from archipel.data.tables import open_table
+from archipel.data.tables import COLUMN_OPTIONS, column_of_ids, open_table
 from archipel.tensors import blob_hash
 from archipel.vocabulary import BadInput, DataKind, ErrorCode, Record, Thing, Value
 from archipel.vocabulary.counting import pluralise
 
 _TABLES = (".csv", ".tsv")
-_PATIENT = frozenset(("patient", "patient_id", "patientid", "subject", "subject_id", "subjectid", "participant_id"))
 _LOOKED_AT = 1 << 16
 """Bytes of a table that are searched for the names of pictures when a format is guessed."""
 _FEW = 5
@@ -58,6 +57,7 @@ class PictureTable:
         "table": "the table, for example labels.csv (by default the only one in the folder)",
         "image": "the column that names the picture (by default the one that holds the names of the files)",
         "patient": "the column that names the patient (by default patient_id, Patient ID and the like)",
+        **COLUMN_OPTIONS,
         "subject": "without such a column: a regular expression that finds the patient in a file's name, for example "
         "^[^_]+ (by default each picture is a patient's only one)",
     }
@@ -109,14 +109,14 @@ class PictureTable:
             folder.limits,
             withdrawn=folder.withdrawn,
         )
-        table = read_covariates(rows_of, tables[0], collector, key=known.image)
+        table = read_covariates(rows_of, tables[0], collector, key=known.image, patient=known.patient, options=options)
         if table is None:
             return Scan((), tuple(problems), nothing)
         problems[:] = [one.model_copy(update={"subject": whose.get(one.subject, one.subject)}) for one in problems]
-        kept, used = _looked_at(folder, pictures, whose, table.rows, known.patient, problems)
+        kept, used = _looked_at(folder, pictures, whose, table.rows, problems)
         absent = sorted(set(table.rows) - used)
         _say_which(name, absent, "row", f"of {tables[0]} without its picture", "add the file", problems)
-        refuse_repeated(kept, "keep one of them, or rename one of them here and in the table", problems)
+        refuse_repeated(kept, "keep one of them, or rename one of them here and in the table", name, problems)
         refuse_unfit(kept, asked, name, problems)
         samples = tuple(sorted((sample for sample, _ in kept.values()), key=lambda sample: sample.key))
         if not samples:
@@ -182,8 +182,8 @@ def _examined(path: Path, options: Options, names: frozenset[str]) -> TableFacts
         cause = f"has no column with the names of the pictures (it has {', '.join(columns)[:200]})"
         remedy = "write each file's name into a column, with or without its ending"
         raise BadInput(Thing.file(path.name), cause, remedy, code=ErrorCode.BAD_DATA)
-    guessed = [one for one in columns if one.strip().lower().replace(" ", "_") in _PATIENT and one != image]
-    patient = options.get("patient") or next(iter(guessed), "")
+    # A column id counts the pictures as often as the patients.
+    patient = options.get("patient") or column_of_ids([one for one in columns if one != image and one.lower() != "id"])
     at, whose = columns.index(image), columns.index(patient) if patient else -1
     named = {subject_id(row[at].strip()): subject_id(row[whose].strip()) if patient else "" for row in rows}
     return TableFacts(image=image, patient=patient, rows=named)
@@ -210,7 +210,6 @@ def _looked_at(
     pictures: Sequence[PurePosixPath],
     whose: Mapping[str, str],
     rows: Mapping[str, Mapping[str, Value]],
-    patient_column: str,
     problems: list[DataIssue],
 ) -> tuple[dict[str, Looked], set[str]]:
     """A sample for each picture with a row that can be read, by its place; and the rows that were used."""
@@ -236,14 +235,14 @@ def _looked_at(
         if looked.problem is not None:
             problems.append(looked.problem.model_copy(update={"thing": place, "subject": subject}))
             continue
-        values = {name: value for name, value in rows[row].items() if name != patient_column}
+        values = rows[row]
         beside = blob_hash(json.dumps(values, sort_keys=True).encode())
         hashes = {"image": looked.hash, "row": beside}
         sample = Sample(
             subject=subject,
             session=path.stem[:100] if several else "",
             files={"image": place},
-            values=values,
+            values=dict(values),
             hash=content_hash(hashes),
             file_hashes=hashes,
         )

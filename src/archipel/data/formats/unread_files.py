@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from archipel.vocabulary.counting import pluralise
+from archipel.vocabulary.counting import abbreviate, pluralise
 
 _TO_NPZ = "write its arrays x and y into one .npz file (numpy.savez), or its volumes as .nii.gz"
 _KINDS: tuple[tuple[str, tuple[str, ...], str], ...] = (
@@ -32,6 +32,7 @@ def unread_files(root: Path, places: Iterable[str]) -> tuple[str, str] | None:
     counts: Counter[int] = Counter()
     pointers = opened = 0
     example: dict[int, str] = {}
+    tops: set[str] = set()
     for place in places:
         kind = next((at for at, (_, endings, _) in enumerate(_KINDS) if place.lower().endswith(endings)), None)
         if opened < _MOST_OPENED:
@@ -41,6 +42,8 @@ def unread_files(root: Path, places: Iterable[str]) -> tuple[str, str] | None:
             kind = 0 if kind is None and start[128:132] == b"DICM" else kind
         if kind is not None:
             counts[kind] += 1
+            if kind == 0 and "/" in place:
+                tops.add(place.split("/")[0])
             example.setdefault(kind, place)
     if pointers:
         cause = f"holds pointers of Git LFS in the place of {pluralise(pointers, 'file')}"
@@ -48,9 +51,15 @@ def unread_files(root: Path, places: Iterable[str]) -> tuple[str, str] | None:
     if not counts:
         return None
     found = [f"{pluralise(count, _KINDS[kind][0])} ({example[kind]})" for kind, count in counts.most_common(3)]
-    return f"holds {' and '.join(found)}, which no format reads", _KINDS[counts.most_common(1)[0][0]][2].format(
-        root=root
-    )
+    cause, most = f"holds {' and '.join(found)}, which no format reads", counts.most_common(1)[0][0]
+    if most == 0 and len(tops) > 1:
+        first = min(tops)
+        remedy = (
+            "convert each folder on its own, so that classes and patients stay apart, for example: "
+            f"mkdir -p OUT/{first} && dcm2niix -z y -o OUT/{first} {root}/{first}; then add OUT"
+        )
+        return f"{cause}, in the folders {abbreviate(sorted(tops), 5)}", remedy
+    return cause, _KINDS[most][2].format(root=root)
 
 
 def _start(path: Path) -> bytes:

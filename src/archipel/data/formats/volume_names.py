@@ -86,7 +86,7 @@ def add_pairs(collector: FoundVolumes, images: dict[str, str], labels: dict[str,
         if subject not in labels:
             cause = f"no label beside the image (looked for {looked[1].format(subject)})"
             collector.report(
-                DataIssue(thing=subject, cause=cause, remedy="add the file or exclude the subject"), subject
+                DataIssue(thing=subject, cause=cause, remedy="add the file or leave the subject out"), subject
             )
         elif subject not in images:
             cause = f"no image for the label (looked for {looked[0].format(subject)})"

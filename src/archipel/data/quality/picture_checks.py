@@ -78,7 +78,7 @@ def _constant(held: PicturesHeld) -> Iterator[Finding]:
             what="pictures in which every pixel has the same value",
             count=len(blank),
             samples=named(blank),
-            remedy="export the picture again or exclude the subject",
+            remedy="export the picture again or leave the subject out",
         )
 
 
@@ -110,7 +110,7 @@ def _saturated(held: PicturesHeld, total: int) -> Iterator[Finding]:
             count=len(white),
             samples=named([sample for sample, _ in white]),
             remedy="nothing to fix if the background is white; else they are overexposed, or were exported with a "
-            "window that is too narrow: export them again or exclude them",
+            "window that is too narrow: export them again or leave them out",
         )
 
 
@@ -134,7 +134,7 @@ def _outliers(held: PicturesHeld) -> Iterator[Finding]:
             what=f"pictures far from the others (robust z-score above {THRESHOLD:g}): {', '.join(words)}{more}",
             count=len(concerned),
             samples=tuple(sorted(concerned)),
-            remedy="look at the picture: another machine, another depth or a damaged file; exclude the subject if it "
+            remedy="look at the picture: another machine, another depth or a damaged file; leave the subject out if it "
             "is not what the dataset says",
         )
 

@@ -22,7 +22,7 @@ def missing_values(columns: Sequence[ColumnReport], samples: Sequence[Sample]) -
     cases: list[tuple[Code, list[ColumnReport], str, str]] = [
         (
             "missing-values", some, "values are missing",
-            "fill them in at the source, give the column a fill in the mapping, or exclude these subjects",
+            "fill them in at the source, give the column a fill in the mapping, or leave these subjects out",
         ),
         (
             "column-mostly-missing", most, "more than half of the values are missing",

@@ -49,7 +49,7 @@ def constant_images(role: str, held: Volumes) -> Iterator[Finding]:
             what=f"{role}: every voxel has the same value",
             count=len(blank),
             samples=named(blank),
-            remedy="export the image again or exclude the subject",
+            remedy="export the image again or leave the subject out",
         )
 
 
@@ -65,7 +65,7 @@ def mask_findings(held: Volumes, mapping: DataMapping) -> Iterator[Finding]:
             what="label volumes that hold background only",
             count=len(empty),
             samples=named(empty),
-            remedy="draw the label, exclude the subject, or leave it if there is nothing to draw in this patient",
+            remedy="draw the label, leave the subject out, or leave it if there is nothing to draw in this patient",
         )
     yield from _shared_masks([(sample, volume) for sample, volume in held if values[sample.key]])
     declared = {int(value) for value in mapping.label_names}
@@ -149,7 +149,7 @@ def _labels_of_some(held: Volumes, values: dict[tuple[str, str], set[int]], pres
             + ", ".join(f"{value} (in {len(keys)})" for value, keys in list(lacking.items())[:12]),
             count=len(concerned),
             samples=named(concerned),
-            remedy="check whether the structure was forgotten in these masks; draw it or exclude them",
+            remedy="check whether the structure was forgotten in these masks; draw it or leave them out",
         )
 
 
@@ -192,9 +192,11 @@ def _along(name: str, unit: str, code: Code, floor: float, axis: int, remedy: st
     return Measure(code, f"{name} {side}", unit, of, remedy, floor)
 
 
-_GRID = "check for another sequence or a damaged header; export it again, exclude the subject, or let the plan resample"
+_GRID = (
+    "check for another sequence or a damaged header; export it again, leave the subject out, or let the plan resample"
+)
 _INTENSITY = (
-    "look at the picture: another sequence, another scanner or a damaged file; exclude the subject if it is not what "
+    "look at the picture: another sequence, another scanner or a damaged file; leave the subject out if it is not what "
     "the dataset says"
 )
 GRID_MEASURES = [

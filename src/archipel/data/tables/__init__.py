@@ -5,6 +5,7 @@ It knows files and samples. It knows nothing of the layout of folders.
 
 from archipel.data.tables.dictionary import ColumnRule, Dictionary, read_dictionary
 from archipel.data.tables.foreign_files import unread
+from archipel.data.tables.identifiers import column_of_ids
 from archipel.data.tables.odd_cells import COLUMN_OPTIONS, as_typed
 from archipel.data.tables.repeated_rows import repeated
 from archipel.data.tables.row_kinds import RowKinds
@@ -27,6 +28,7 @@ __all__ = [
     "TableFile",
     "WholeColumns",
     "as_typed",
+    "column_of_ids",
     "examine",
     "open_table",
     "read_dictionary",

@@ -19,6 +19,13 @@ MARKS = {".": ".", ",": ",", "space": SPACES, "apostrophe": "'\u2019"}
 """Marks between thousands, by what a person calls them."""
 THOUSANDS = re.compile(r"[+-]?\d{1,3}(\.\d{3})+")
 """A number that may have points between its thousands, or a decimal point."""
+NO_VALUE = frozenset(
+    ("-", "--", "---", ".", "..", "/", "none", "unknown", "missing", "unbekannt", "inconnu", "desconocido",
+     "sconosciuto", "onbekend", "desconhecido", "nieznane", "ok\u00e4nt")
+)  # fmt: skip
+"""Words that often mean a missing value, in lower case, and may be a value of a column of texts."""
+_LONGEST_WORD = max(map(len, NO_VALUE)) + 1
+_HEXADECIMAL = re.compile(r"0[xX][0-9a-fA-F]{1,13}")
 _BELOW, _ABOVE = re.compile(r"[<\u2264]\s*=?\s*(.+)"), re.compile(r"[>\u2265]\s*=?\s*(.+)|(.+?)\s*\+")
 _ERROR = re.compile(r"#(VALUE!|REF!|NAME\?|NUM!|NULL!|DIV/0!|N/A|SPILL!|CALC!|#+)", re.IGNORECASE)
 _GROUPED = re.compile(r"[+-]?\d{1,3}([ \u00a0\u2009\u202f'\u2019.,]\d{3})+([.,]\d+)?")
@@ -26,7 +33,7 @@ _MINUS = re.compile(r"[\u2212\u2013\u2010\u2011]\s?\d*[.,]?\d+")
 _UNIT = re.compile(
     r"[+-]?\d+([.,]\d+)?(\s+[^\s\d]\S{0,11}|\s?(%|\u2030|\u00b0C?|mg|g|kg|mm|cm|ml|l|mo|yrs?|y)(/\S{1,6})?)"
 )
-_OTHER_DIGITS = re.compile(r"0[xX][0-9a-fA-F]+|\d+(_\d+)+|[+-]?\d+[.,]?\d*[eEdD]|[+-]?inf(inity)?", re.IGNORECASE)
+_OTHER_DIGITS = re.compile(r"\d+(_\d+)+|[+-]?\d+[.,]?\d*[eEdD]|[+-]?inf(inity)?", re.IGNORECASE)
 
 
 class Form(StrEnum):
@@ -40,6 +47,8 @@ class Form(StrEnum):
     UNIT = "a number with its unit"
     FORMULA = "a formula without its value"
     DIGITS = "a number in another notation"
+    HEXADECIMAL = "a hexadecimal number"
+    NO_VALUE = "a word for a missing value"
 
 
 class Limit(NamedTuple):
@@ -58,8 +67,12 @@ def form_of(text: str) -> Form | None:
     """What a text is that is not a plain number; None when it has nothing of one."""
     if len(text) > LONGEST:
         return None
+    if len(text) < _LONGEST_WORD and text.casefold() in NO_VALUE:
+        return Form.NO_VALUE
     if _ERROR.fullmatch(text):
         return Form.ERROR
+    if text[:1] == "0" and _HEXADECIMAL.fullmatch(text):
+        return Form.HEXADECIMAL
     if text.startswith("=") and len(text) > 1:
         return Form.FORMULA
     if not any(map(str.isdigit, text)):
@@ -78,6 +91,20 @@ def form_of(text: str) -> Form | None:
     if _UNIT.fullmatch(text):
         return Form.UNIT
     return Form.DIGITS if _OTHER_DIGITS.fullmatch(text) else None
+
+
+def unit_of(text: str) -> str:
+    """What follows the number in a text that is a number with its unit; "" for another text.
+
+    >>> unit_of("201 mg/dl"), unit_of("5%"), unit_of("p5")
+    ('mg/dl', '%', '')
+    """
+    return re.sub(r"^[+-]?\d+([.,]\d+)?\s*", "", text) if _UNIT.fullmatch(text) else ""
+
+
+def hexadecimal(text: str) -> float | None:
+    """The number that 0x1f is; None for another text."""
+    return float(int(text, 16)) if _HEXADECIMAL.fullmatch(text) else None
 
 
 def limit_of(text: str) -> Limit | None:

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ValidationError
 
-from archipel.data.tables.cells import COMMA_NUMBER, NUMBER, is_comma_number, limit_of, without_thousands
+from archipel.data.tables.cells import COMMA_NUMBER, NUMBER, hexadecimal, is_comma_number, limit_of, without_thousands
 from archipel.data.tables.identifiers import identifying_text
 from archipel.vocabulary import BadInput, ErrorCode, Record, Thing, Value
 from archipel.vocabulary.needs import Unit
@@ -25,6 +25,14 @@ ALWAYS_MISSING = frozenset(
     {"", "?", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "#N/A", "<NA>", "NaT", "n.a.", "N.A.", "k.A.", "k. A."}
 )
 """Texts that mean a missing value in any table, unless the dictionary has them among a column's categories."""
+PHRASES = frozenset(
+    ("keine angabe", "keine angaben", "nicht angegeben", "nicht erhoben", "nicht verf\u00fcgbar", "not available",
+     "not applicable", "not reported", "not recorded", "no data", "non disponible", "non renseign\u00e9",
+     "non disponibile", "no disponible", "sin datos", "niet beschikbaar", "n\u00e3o dispon\u00edvel", "sem dados",
+     "brak danych", "uppgift saknas", "inga uppgifter", "k.a.", "k. a.", "keine ang.")
+)  # fmt: skip
+"""The same in words, in lower case; they are written with any capital letters."""
+_LONGEST_PHRASE = max(map(len, PHRASES)) + 1
 NOT_A_NUMBER = "not a number"
 """Under this code the cells are counted that are missing because they are not numbers."""
 LIMITS_OF = "_censored"
@@ -51,8 +59,9 @@ class ColumnRule(Record):
     ``missing`` are codes of missing values, beside the usual ones; ``impossible_zero`` says that a 0 was
     never measured. ``categories`` maps each code that may occur to what it means; plans see the meaning, or the code
     where it has none (""). A ``censored`` column holds numbers and limits as ``<50`` and ``89+``: plans see the limit
-    in the place of the value, and in a column of its own which values are limits. ``odd`` says what becomes of a cell
-    that is not a number in a column of numbers: an ``error`` of its row, or ``missing``.
+    in the place of the value, and in a column of its own which values are limits. The ``unit`` may follow each number
+    of such a column. ``odd`` says what becomes of a cell that is not a number in a column of numbers: an ``error`` of
+    its row, or ``missing``.
     """
 
     type: Literal["number", "censored", "category", "text"]
@@ -123,9 +132,15 @@ class ColumnReader:
         self._missing = {_normal(code) for code in (*own, *missing)} | ALWAYS_MISSING - self._categories.keys()
         self._no_zero = rule is not None and rule.impossible_zero
         self._odd_is_missing = rule is not None and rule.odd == "missing"
+        self._unit = rule.unit if rule and self._is_number else ""
         self.codes: dict[str, int] = {}
         self.limits = 0
         self.identifiers: dict[str, int] = {}
+
+    @property
+    def keeps_identifiers(self) -> bool:
+        """Whether a person asked for the column, whatever it holds."""
+        return self._keeps
 
     def __call__(self, text: str) -> Value | None:
         """The value; None when it is missing. Raises Misfit."""
@@ -136,7 +151,7 @@ class ColumnReader:
             self.identifiers[what] = self.identifiers.get(what, 0) + 1
             return None
         plain = text if number is None else f"{number:g}"
-        if plain in self._missing or text in self._missing:
+        if plain in self._missing or text in self._missing or (number is None and self._says_missing(text)):
             self._count(plain)
             return None
         if number is None:
@@ -148,23 +163,37 @@ class ColumnReader:
             return self._category(plain)
         return text if self._type == "text" else number
 
+    def _says_missing(self, text: str) -> bool:
+        return len(text) < _LONGEST_PHRASE and text.casefold() in PHRASES and text not in self._categories
+
     def _count(self, code: str) -> None:
         if code:
             self.codes[code] = self.codes.get(code, 0) + 1
 
     def _number(self, text: str) -> float | None:
-        # A declared number may have the sign that typesetting uses; the value is exactly the same.
-        if self._is_number and "\u2212" in text:
-            text = text.replace("\u2212", "-", 1)
+        # A declared number may be written in another way that has exactly the same value.
+        if self._is_number:
+            text = self._without_unit(text.replace("\u2212", "-", 1))
+            if text[:2] in ("0x", "0X") and (found := hexadecimal(text)) is not None:
+                return found
         number = self._read(text)
         return number if number is None or math.isfinite(number) else None
+
+    def _without_unit(self, text: str) -> str:
+        """The number alone where the declared unit follows it."""
+        if not self._unit or not text.endswith(self._unit):
+            return text
+        alone = text.removesuffix(self._unit)
+        # In the unit 1 the number 201 is not 20.
+        is_apart = alone[-1:].isspace() or not (self._unit[0].isdigit() or self._unit[0] in ".,")
+        return alone.rstrip() if is_apart else text
 
     def _text(self, text: str) -> Value | None:
         if self._type == "category":
             return self._category(text)
         if not self._is_number:
             return text
-        found = limit_of(text) if self._type == "censored" else None
+        found = limit_of(self._without_unit(text)) if self._type == "censored" else None
         number = self._number(found.number) if found else None
         if number is not None:
             self.limits += 1
@@ -200,7 +229,7 @@ class LimitReader(ColumnReader):
         """None when the value is missing. Raises Misfit."""
         if super().__call__(text) is None:
             return None
-        found = limit_of(text.strip())
+        found = limit_of(self._without_unit(text.strip()))
         return found.side if found else "measured"
 
 

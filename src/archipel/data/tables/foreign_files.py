@@ -70,15 +70,35 @@ def check_is_text(path: Path, first: bytes, encoding: str) -> None:
 
 def not_a_workbook(path: Path) -> BadInput | None:
     """The error for a file that is called .xlsx and is something else; None for a zip archive."""
+    return _not_beginning(path, b"PK\x03\x04", "an Excel workbook")
+
+
+def not_parquet(path: Path) -> BadInput | None:
+    """The error for a file that is called .parquet and is something else; None for one that begins as Parquet does."""
+    return _not_beginning(path, b"PAR1", "a Parquet file")
+
+
+def _not_beginning(path: Path, begin: bytes, expected: str) -> BadInput | None:
     try:
         with path.open("rb") as file:
             first = file.read(64)
     except OSError as error:
         return _bad(path, f"cannot be read ({error.strerror})", "check the file and its permissions")
-    if first.startswith(b"PK\x03\x04"):
+    if first.startswith(begin):
         return None
-    what, way_out = _begins(first) or ("text", "name it .csv") if first else ("an empty file", "export it again")
-    return _bad(path, f"is not an Excel workbook but {what}", way_out)
+    if first.startswith(b"PK\x03\x04"):
+        what, way_out = _zip_archive(path)
+    else:
+        what, way_out = _begins(first) or _text_or_not(first)
+    return _bad(path, f"is not {expected} but {what}", way_out)
+
+
+def _text_or_not(first: bytes) -> tuple[str, str]:
+    if not first:
+        return "an empty file", "export it again"
+    if b"\0" in first:
+        return "another kind of file", "export it again"
+    return "text", "name it .csv"
 
 
 def _begins(first: bytes) -> tuple[str, str] | None:
@@ -95,6 +115,8 @@ def _begins(first: bytes) -> tuple[str, str] | None:
 
 def _zip_archive(path: Path) -> tuple[str, str]:
     names: set[str] = set()
+    if not zipfile.is_zipfile(path):
+        return "a zip archive or a workbook that is damaged or breaks off", "copy it again from its source"
     try:
         with path.open("rb") as file:
             if directory_bytes(file) <= _MOST_DIRECTORY:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from archipel.data.tables.foreign_files import not_parquet
 from archipel.data.tables.reading_process import UNPACK_LIMITS, Reader, UnpackLimits, lines
 
 SUFFIX = ".parquet"
@@ -14,6 +15,9 @@ _READER = Reader(Path(__file__).with_name("parquet_reader.py"), "pyarrow", "a Pa
 
 def columns(path: Path, limits: UnpackLimits = UNPACK_LIMITS) -> tuple[str, ...]:
     """The columns' names. Raises BadInput for a file that is not Parquet, or declares too large a size."""
+    error = not_parquet(path)
+    if error is not None:
+        raise error
     found = lines(path, _READER, limits)
     names = next(found)
     found.close()

@@ -113,7 +113,7 @@ def _fault(path: Path, reader: Reader, number: int, why: dict[str, Any], limits:
     elif end == "said":
         cause, remedy = str(why["cause"]), str(why["remedy"])
     elif number < 0:
-        cause, remedy = f"is not {reader.what} ({end})", f"{remedy}, or name it .csv"
+        cause, remedy = f"is {reader.what} that is damaged ({end})", f"copy it again from its source, or {remedy}"
     else:
         cause = f"ends after row {number} ({end})"
     return BadInput(Thing.file(path.name), cause, remedy, code=ErrorCode.BAD_DATA)

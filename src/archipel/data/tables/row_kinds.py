@@ -7,16 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from archipel.data.tables.cells import COMMA_NUMBER, NUMBER
-from archipel.data.tables.dictionary import ALWAYS_MISSING
+from archipel.data.tables.cells import COMMA_NUMBER, NO_VALUE, NUMBER
+from archipel.data.tables.dictionary import ALWAYS_MISSING, PHRASES
+from archipel.data.tables.identifier_words import ID_NAMES
 from archipel.data.tables.text_tables import Row
 
-SUBJECT_NAMES = ("subject", "subjectid", "participantid", "participant", "patientid", "patient", "ptid", "id")
-"""What columns of patients' ids are usually called, without case, spaces and underscores."""
-_NO_ID = frozenset(
-    {one.casefold() for one in ALWAYS_MISSING}
-    | {"-", "--", ".", "none", "unknown", "missing", "unbekannt", "inconnu", "desconocido", "sconosciuto", "onbekend"}
-)
+_NO_ID = frozenset(one.casefold() for one in ALWAYS_MISSING) | PHRASES | NO_VALUE
 _UNITS = """
     unit units einheit einheiten unite unites unidad unidades unita eenheid years year yrs yr y a jahre jahr ans annees
     anos anni jaar months month mo monate mois days day d hours hour h min s sec ms mm cm m km um nm ml l dl ul g kg mg
@@ -75,7 +71,7 @@ class RowKinds:
         if named and len(fields) == len(self.names):
             # Nearly all ids have a digit, and no usual name of a column has one.
             plain = "" if self._ids_differ and _DIGIT.search(named) else plain_name(named)
-            if plain and (plain == self._plain or plain in SUBJECT_NAMES):
+            if plain and (plain == self._plain or plain in ID_NAMES):
                 return "holds the columns' names again" if self._repeats(fields) else "holds columns' names"
             if _SUMS.fullmatch(named):
                 return f"is not a patient but {named}"

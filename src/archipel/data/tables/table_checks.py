@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from archipel.data.files import LeavesOut
 from archipel.data.samples import ColumnSummary, DataIssue, Session, SubjectId
 from archipel.data.tables.cells import is_comma_number, limit_of
-from archipel.data.tables.column_tally import ColumnTally, unclear_marks
+from archipel.data.tables.column_tally import ColumnTally, empty_columns, unclear_marks
 from archipel.data.tables.dictionary import Misfit
 from archipel.data.tables.faults import Faults, ids_as_numbers, rounded_ids
 from archipel.data.tables.odd_cells import as_typed
@@ -50,7 +50,11 @@ def examine(path: Path, options: Mapping[str, str], leaves_out: LeavesOut = lamb
         faults.add(path.name, cause, remedy, severity="warning")
     several = RepeatedRows(table, leaves_out)
     asks = asks_for_marks(table.file, options)
-    tallies = [ColumnTally(name, reader, asks_for_mark=asks) for _, name, reader in table.columns.values]
+    nameless = table.file.nameless
+    tallies = [
+        ColumnTally(name, reader, asks_for_mark=asks, nameless=nameless.get(name, 0))
+        for _, name, reader in table.columns.values
+    ]
     rows: list[tuple[str, str, str, list[str]]] = []
     for number, row in table.every_row():
         reason = table.kinds.reason(row)
@@ -83,9 +87,9 @@ def examine(path: Path, options: Mapping[str, str], leaves_out: LeavesOut = lamb
     if not rows and not faults.errors and not several:
         only = options.get("rows", "")
         faults.add(path.name, f"holds no row with {only}" if only else "holds no row", "add the patients' rows")
-    for tally in tallies:
-        for cause, remedy in tally.suspicions():
-            faults.add(path.name, cause, remedy, severity="warning")
+    empty = empty_columns(tallies, len(rows))
+    for cause, remedy in (*([empty] if empty else ()), *(said for tally in tallies for said in tally.suspicions())):
+        faults.add(path.name, cause, remedy, severity="warning")
     ids = [row[0] for row in rows] + [key[0] for key in several.keys]
     if (told := rounded_ids(ids)) is not None:
         faults.add_spoiling(path.name, *told)

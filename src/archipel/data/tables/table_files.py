@@ -7,7 +7,7 @@ all. If that is not certain, an error says how to settle it; a guess could shift
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -26,6 +26,7 @@ class TableFile:
     """An opened table: its columns, and how its rows are read. ``notes`` are things to tell a person.
 
     ``text`` is None for a workbook and a Parquet file; ``sheet`` is the sheet of a workbook, ``begins`` its first row.
+    ``nameless`` are columns to which the file gives no name, by the name that they have here.
     """
 
     path: Path
@@ -36,6 +37,7 @@ class TableFile:
     limits: UnpackLimits = UNPACK_LIMITS
     sheet: str = ""
     begins: int = 1
+    nameless: Mapping[str, int] = field(default_factory=dict)
     head: tuple[Row, ...] = ()
     """The first rows of a workbook, the header among them: each reading of it begins a process."""
 
@@ -91,8 +93,8 @@ def open_table(
     """
     notes: list[tuple[str, str]] = []
     if path.suffix.lower() == parquet_files.SUFFIX:
-        named = _header(path, parquet_files.columns(path, limits), notes)
-        return TableFile(path, named, notes=tuple(notes), limits=limits)
+        named, nameless = _header(path, parquet_files.columns(path, limits))
+        return TableFile(path, named, notes=tuple(notes), limits=limits, nameless=nameless)
     if is_workbook(path):
         return _open_workbook(path, names, header, header_line, sheet, limits)
     code_page = encoding_of(path, encoding, notes, limits)
@@ -100,13 +102,13 @@ def open_table(
     first = next(text_rows(path, layout)).fields
     if not header:
         return TableFile(path, _named(path, names, first), layout, False, tuple(notes), limits)
-    return TableFile(path, _header(path, first, notes), layout, True, tuple(notes), limits)
+    named, nameless = _header(path, first)
+    return TableFile(path, named, layout, True, tuple(notes), limits, nameless=nameless)
 
 
 def _open_workbook(
     path: Path, names: Sequence[str], header: bool, header_line: int, sheet: str, limits: UnpackLimits
 ) -> TableFile:
-    notes: list[tuple[str, str]] = []
     rows = workbook_files.rows(path, sheet, limits, header_line + _ABOVE)
     first = [Row(number, texts) for number, texts in rows if number >= header_line]
     if not first:
@@ -116,12 +118,13 @@ def _open_workbook(
         remedy = f"if the columns' names are in row {wider}: --option header={wider}"
         cause = f"has a single column in row {first[0].line}"
         raise bad(path, cause, remedy if wider else "a table needs two columns at least")
+    nameless: dict[str, int] = {}
     if header:
-        named = _header(path, first[0].fields, notes)
+        named, nameless = _header(path, first[0].fields)
     else:
         widest = max(first, key=lambda row: len(row.fields))
         named = _named(path, names, widest.fields)
-    return TableFile(path, named, None, header, tuple(notes), limits, sheet, first[0].line, tuple(first))
+    return TableFile(path, named, None, header, (), limits, sheet, first[0].line, nameless, tuple(first))
 
 
 def _named(path: Path, names: Sequence[str], first: Sequence[str]) -> tuple[str, ...]:
@@ -132,16 +135,17 @@ def _named(path: Path, names: Sequence[str], first: Sequence[str]) -> tuple[str,
     return tuple(names)
 
 
-def _header(path: Path, first: Sequence[str], notes: list[tuple[str, str]]) -> tuple[str, ...]:
+def _header(path: Path, first: Sequence[str]) -> tuple[tuple[str, ...], dict[str, int]]:
+    """The columns' names, and the places of those to which the file gives none."""
     check_width(path, 1, len(first))
-    names = []
+    names, nameless = [], {}
     for place, text in enumerate(first, 1):
         name = text.strip()
         if not name:
             name = f"column_{place}"
-            notes.append((f"column {place} has no name", f"it is called {name} here; name it in the file"))
+            nameless[name] = place
         names.append(name)
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise bad(path, f"has more than one column named {', '.join(twice)}", "give each column a name of its own")
-    return tuple(names)
+    return tuple(names), nameless

@@ -18,16 +18,18 @@ from archipel.data.tables.dictionary import (
     Misfit,
     NumberMarks,
 )
-from archipel.data.tables.identifiers import identifying_column
-from archipel.data.tables.odd_cells import listed_columns
-from archipel.data.tables.row_kinds import SUBJECT_NAMES, RowKinds, holds_no_id, plain_name
+from archipel.data.tables.identifiers import column_of_ids, identifying_column, second_id
+from archipel.data.tables.odd_cells import listed_columns, listed_units
+from archipel.data.tables.row_kinds import RowKinds, holds_no_id
 from archipel.data.tables.table_files import TableFile, open_table
 from archipel.data.tables.text_tables import Row, bad
+from archipel.data.tables.yes_no import YesNoReader
 from archipel.tensors import blob_hash
 from archipel.vocabulary import Value
 
 _LOOKED_AT = 21
 """Rows by which a row of units is known."""
+_LONGEST_UNIT = 40
 Key = tuple[str, str]
 """Subject and session."""
 
@@ -162,16 +164,21 @@ def _columns(
 ) -> Columns:
     rules = _rules(file, options, dictionary)
     marks, kept = number_marks(file.path, options), _asked(file, options, "keep")
+    yes_no = {name: option == "marked" for option in ("yes_no", "marked") for name in _asked(file, options, option)}
     values: list[tuple[int, str, ColumnReader]] = []
     left_out: list[tuple[str, str]] = []
     for at, name in enumerate(file.names):
         if at in (subject, session):
             continue
-        what = "" if name in kept else identifying_column(name)
+        what = "" if name in kept else identifying_column(name) or (second_id(name) if subject is not None else "")
         if what:
             left_out.append((name, what))
             continue
         rule, keeps = rules.get(name), name in kept
+        if name in yes_no:
+            choice = YesNoReader(dictionary.missing, marks, marked=yes_no[name], keeps_identifiers=keeps)
+            values.append((at, name, choice))
+            continue
         values.append((at, name, ColumnReader(rule, dictionary.missing, marks, keeps_identifiers=keeps)))
         if rule is not None and rule.type == "censored":
             if name + LIMITS_OF in file.names:
@@ -189,7 +196,22 @@ def _rules(file: TableFile, options: Mapping[str, str], dictionary: Dictionary) 
         for name in _asked(file, options, kind):
             known = rules.get(name, ColumnRule(type="text"))
             rules[name] = known.model_copy(update={"type": kind, "odd": "missing"})
+    for name, rule in rules_with_units(file.path, options, file.names).items():
+        _check_there(file, name, "unit")
+        rules[name] = rule
     return rules
+
+
+def rules_with_units(path: Path, options: Mapping[str, str], names: Sequence[str]) -> dict[str, ColumnRule]:
+    """The columns of numbers that have their unit in each cell, by the option ``unit``.
+
+    Raises BadInput for one without a unit.
+    """
+    units = listed_units(options, frozenset(names))
+    for name, unit in units.items():
+        if not 0 < len(unit) <= _LONGEST_UNIT:
+            raise bad(path, f"unit={name}:{unit} names no unit", "give COLUMN:UNIT, for example unit=chol:mg/dl")
+    return {name: ColumnRule(type="number", unit=unit, odd="missing") for name, unit in units.items()}
 
 
 def number_marks(path: Path, options: Mapping[str, str]) -> NumberMarks:
@@ -209,18 +231,22 @@ def _asked(file: TableFile, options: Mapping[str, str], option: str) -> tuple[st
     """The columns that an option names. Raises BadInput for one that the file does not have."""
     asked = listed_columns(options, option, frozenset(file.names))
     for name in asked:
-        if name not in file.names:
-            remedy = f"name others with --option {option}=..."
-            raise bad(file.path, f"has no column {name} (it has {_first(file.names)})", remedy)
+        _check_there(file, name, option)
     return asked
+
+
+def _check_there(file: TableFile, name: str, option: str) -> None:
+    if name not in file.names:
+        remedy = f"name others with --option {option}=..."
+        raise bad(file.path, f"has no column {name} (it has {_first(file.names)})", remedy)
 
 
 def _subject(file: TableFile, options: Mapping[str, str]) -> int | None:
     told = _told(file, options, "subject")
     if told is not None:
         return told
-    plain = [plain_name(name) for name in file.names]
-    return next((plain.index(name) for name in SUBJECT_NAMES if name in plain), None)
+    found = column_of_ids(file.names)
+    return file.names.index(found) if found else None
 
 
 def _told(file: TableFile, options: Mapping[str, str], role: str) -> int | None:

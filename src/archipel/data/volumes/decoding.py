@@ -92,7 +92,7 @@ def header_of(path: Path, content: bytes) -> Stored:
     """What the header of a volume says. Raises BadInput for one that is not clear, and whatever damage leads to."""
     suffix = suffix_of(path.name)
     if content.startswith(b"version https://git-lfs"):
-        remedy = "fetch it with git lfs pull in the dataset's folder, or exclude the subject"
+        remedy = "fetch it with git lfs pull in the dataset's folder, or leave the subject out"
         raise bad_volume(path, "is a pointer of Git LFS in the place of the volume", remedy)
     if suffix in MGH:
         return _mgh(path, content)
@@ -103,7 +103,7 @@ def _voxels(path: Path, content: bytes, stored: Stored, most: int) -> NDArray[An
     """The voxels as they are stored, scaled where the file asks for it."""
     if stored.type.kind not in "iufb":
         cause = f"has voxels of type {stored.type}, not numbers on a scale (colour or complex)"
-        raise bad_volume(path, cause, "export it as grey values or exclude the subject")
+        raise bad_volume(path, cause, "export it as grey values or leave the subject out")
     voxels = math.prod(stored.shape)
     length = stored.first + voxels * stored.type.itemsize
     there = len(content) if stored.packed is None else (len(content) - stored.packed) * MOST_GAIN
@@ -112,14 +112,14 @@ def _voxels(path: Path, content: bytes, stored: Stored, most: int) -> NDArray[An
     needed = max(length, voxels * np.dtype(np.float32).itemsize)
     if needed > most:
         cause = f"would take {needed >> 20} MiB in memory; at most {most >> 20} MiB are allowed"
-        raise bad_volume(path, cause, "export it with fewer voxels or a smaller type, or exclude the subject")
+        raise bad_volume(path, cause, "export it with fewer voxels or a smaller type, or leave the subject out")
     if stored.packed is None:
         whole: bytes | NDArray[np.uint8] = content
     elif stored.data_file:
         whole = unpacked(content, length + 1, stored.packed, exactly=False)
         if len(whole) != length:
             cause = f"{stored.data_file} does not unpack to the {length} bytes that its header says"
-            raise bad_volume(path, cause, "copy both files again from their source, or exclude the subject")
+            raise bad_volume(path, cause, "copy both files again from their source, or leave the subject out")
     else:
         whole = unpacked(content, length, stored.packed)
     values = np.frombuffer(whole, stored.type, voxels, stored.first)
@@ -168,7 +168,7 @@ def _nifti(path: Path, content: bytes) -> Stored:
     if not is_pair and not is_second and start[344:348] != b"n+1\0":
         if start.lstrip()[:1] == b"<":
             cause = "is not a volume: it holds a web page or XML"
-            raise bad_volume(path, cause, "fetch it again from its source, signed in there, or exclude the subject")
+            raise bad_volume(path, cause, "fetch it again from its source, signed in there, or leave the subject out")
         raise damaged(path, _what_it_is(start))
     kind = Nifti2Header if is_second else Nifti1Header
     # nibabel's own checks take longer than the rest and put 1 mm where no spacing is known; two of them are done here.

@@ -73,12 +73,12 @@ def read_data(path: Path, stored: Stored, most: int) -> bytes:
     length = stored.first + math.prod(stored.shape) * stored.type.itemsize
     if min(stored.shape) < 0 or (stored.packed is None and found.st_size != length):
         cause = f"{name} has {found.st_size} bytes, and its header says {length}"
-        raise bad_volume(path, cause, "copy both files again from their source, or exclude the subject")
+        raise bad_volume(path, cause, "copy both files again from their source, or leave the subject out")
     if stored.packed is not None and length > found.st_size * MOST_GAIN:
         raise damaged(path, f"its header declares {math.prod(stored.shape)} voxels")
     if length > most:
         cause = f"would take {length >> 20} MiB in memory; at most {most >> 20} MiB are allowed"
-        raise bad_volume(path, cause, "export it with fewer voxels or a smaller type, or exclude the subject")
+        raise bad_volume(path, cause, "export it with fewer voxels or a smaller type, or leave the subject out")
     try:
         return read_whole(data)
     except OSError as error:

@@ -99,12 +99,12 @@ def check_one_grid(name: str, first: Placed, second: Placed, rule: GridRule) -> 
     else:
         apart = math.inf
         cause = f"the {first.role} has shape {list(first.shape)} and the {second.role} {list(second.shape)}"
-    remedy = f"draw or resample the {second.role} on the {first.role}'s grid, or exclude the subject"
+    remedy = f"draw or resample the {second.role} on the {first.role}'s grid, or leave the subject out"
     if unplaced:
         which = " and ".join(unplaced)
         cause += f"; the file of the {which} has no geometry: it does not say where its voxels are in the patient"
         other = first.role if second.role in unplaced else second.role
-        remedy = f"export the {which} again with its geometry, or exclude the subject"
+        remedy = f"export the {which} again with its geometry, or leave the subject out"
         if first.shape == second.shape and len(unplaced) == 1:
             remedy = (
                 f"if the {which} was drawn on this {other}, voxel for voxel, give its file the {other}'s geometry "
@@ -149,7 +149,7 @@ def check_within(name: str, image: Placed, label: Placed, rule: GridRule) -> Non
         f"the {label.role} is not a part of the grid of the {image.role} (shapes {list(label.shape)} and "
         f"{list(image.shape)})"
     )
-    remedy = f"export the segmentation with the {image.role} as its reference volume, or exclude the subject"
+    remedy = f"export the segmentation with the {image.role} as its reference volume, or leave the subject out"
     raise BadInput(name, cause, remedy, code=ErrorCode.BAD_DATA)
 
 
@@ -182,7 +182,7 @@ def oddities(grid: Grid, rule: GridRule) -> Iterator[tuple[str, str]]:
     if not all(LEAST_SPACING_MM <= size <= MOST_SPACING_MM for size in grid.spacing):
         yield (
             f"has voxels of {_sizes(grid)} mm",
-            "check the unit of the spacing; export the volume in millimetres or exclude the subject",
+            "check the unit of the spacing; export the volume in millimetres or leave the subject out",
         )
 
 

@@ -65,7 +65,7 @@ _MILLIMETRES = {"mm", "millimeter", "millimeters", "millimetre", "millimetres", 
 _VECTOR = re.compile(r"\bnone\b|\([^()]*\)")
 _OFFSET, _TURN = ("Offset", "Position", "Origin"), ("TransformMatrix", "Rotation", "Orientation")
 _ONE_FILE = "call both files the same but for the suffix, or write header and voxels as one .mha or .nrrd file"
-_PLAIN = "write it again with SimpleITK or 3D Slicer, or exclude the subject"
+_PLAIN = "write it again with SimpleITK or 3D Slicer, or leave the subject out"
 
 
 def header(path: Path, content: bytes) -> Stored:

@@ -57,7 +57,7 @@ def label_of(
         return LabelReading(joined, names, found)
     if rules.numbered and whole.any():
         cause = "does not name its segments, and this dataset's are read by name"
-        remedy = f"save it as .seg.nrrd with the segments {as_option(rules.numbered)}, or exclude the subject"
+        remedy = f"save it as .seg.nrrd with the segments {as_option(rules.numbered)}, or leave the subject out"
         raise bad_volume(path, cause, remedy)
     return LabelReading(whole, {}, found)
 
@@ -96,17 +96,17 @@ def _check_rounding(path: Path, found: Decoded) -> None:
             example = float(finite[int(np.argmax(off))])
     if unusable:
         cause = f"{pluralise(unusable, 'voxel')} {'is' if unusable == 1 else 'are'} NaN or infinite"
-        raise bad_volume(path, cause, "export the segmentation as whole numbers from 0 or exclude the subject")
+        raise bad_volume(path, cause, "export the segmentation as whole numbers from 0 or leave the subject out")
     if not fractions:
         return
     such = f"{pluralise(fractions, 'voxel')} not whole, such as {example:.6g}"
     if beside == fractions:
         how = "its integers are stored with a scale" if found.is_scaled else "the values are beside whole numbers"
         cause = f"holds a mask that was scaled: {how} ({such})"
-        remedy = "round it to whole numbers and save it as integers without a scale, or exclude the subject"
+        remedy = "round it to whole numbers and save it as integers without a scale, or leave the subject out"
     else:
         cause = f"holds a mask that was interpolated or a map of probabilities ({such})"
-        remedy = "resample the segmentation itself with the nearest neighbour, or exclude the subject"
+        remedy = "resample the segmentation itself with the nearest neighbour, or leave the subject out"
     raise bad_volume(path, cause, remedy)
 
 
@@ -117,13 +117,13 @@ def _out_of_range(path: Path, values: NDArray[Any]) -> BadInput:
     if low < 0:
         count = sum(int(np.count_nonzero(chunk < 0)) for chunk in _chunks(values))
         cause = f"holds negative values ({pluralise(count, 'voxel')}, down to {low:.6g}){image}"
-        return bad_volume(path, cause, "give the background 0 and the labels 1 and more, or exclude the subject")
+        return bad_volume(path, cause, "give the background 0 and the labels 1 and more, or leave the subject out")
     count = sum(int(np.count_nonzero(chunk > LARGEST)) for chunk in _chunks(values))
     cause = f"holds values above {LARGEST} ({pluralise(count, 'voxel')}, up to {high:.6g}){image}"
-    return bad_volume(path, cause, f"give the labels values up to {LARGEST}, or exclude the subject")
+    return bad_volume(path, cause, f"give the labels values up to {LARGEST}, or leave the subject out")
 
 
-def share_of_changes(volume: LabelVolume) -> float:
+def share_of_changes(volume: LabelVolume | NDArray[np.float32]) -> float:
     """The share of pairs of neighbouring voxels that have two values; 0 without a pair.
 
     Structures have surfaces, noise has neighbours that differ: in an image nearly all do.

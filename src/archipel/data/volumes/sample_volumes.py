@@ -148,7 +148,7 @@ def _decoded(path: Path) -> Decoded:
     try:
         found = decode(path, read_whole(path))
     except OSError as error:
-        remedy = "check the file and its permissions, or exclude the subject"
+        remedy = "check the file and its permissions, or leave the subject out"
         raise bad_volume(path, f"cannot be opened ({error.strerror})", remedy) from error
     if found.values.ndim != 3:
         raise bad_volume(path, f"has {found.values.ndim} dimensions {list(found.values.shape)}", NOT_3D)

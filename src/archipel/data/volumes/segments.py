@@ -92,7 +92,7 @@ def segments_of(
             found.setdefault(int(match[1]), {})[match[2]] = text
     if found and max(len(found), layers) > most:
         cause = f"has {len(found)} segments in {layers} layers; at most {most} are allowed of each"
-        raise bad_volume(path, cause, "export fewer structures, or exclude the subject")
+        raise bad_volume(path, cause, "export fewer structures, or leave the subject out")
     every = [_segment(path, number, said, layers) for number, said in sorted(found.items())]
     # As in 3D Slicer, a segment in a layer that the file does not have has no voxels.
     segments = [segment for segment in every if segment.layer < layers]
@@ -188,7 +188,7 @@ def _renumbered(path: Path, layer: NDArray[Any], at: int, numbers: Mapping[int, 
     if (found < 0).any():
         value = int(layer[found < 0][0])
         cause = f"has voxels of value {value} in layer {at}, which no segment of its header names"
-        raise bad_volume(path, cause, "name the segment in 3D Slicer, or exclude the subject")
+        raise bad_volume(path, cause, "name the segment in 3D Slicer, or leave the subject out")
     return found
 
 

@@ -30,7 +30,11 @@ class Grid(Record):
 
 
 class Intensities(Record):
-    """The values of one image or channel: percentiles are 1, 50 and 99; ``voxels`` is the hash of the voxels."""
+    """The values of one image or channel: percentiles are 1, 50 and 99; ``voxels`` is the hash of the voxels.
+
+    ``changes`` is the share of pairs of neighbouring voxels that have two values, where all values are whole numbers
+    and few, as those of a mask; None for other images.
+    """
 
     minimum: float
     maximum: float
@@ -38,6 +42,7 @@ class Intensities(Record):
     spread: float
     percentiles: tuple[float, float, float]
     voxels: str
+    changes: float | None = None
 
 
 class ImageFacts(Grid, Intensities):

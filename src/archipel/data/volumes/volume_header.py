@@ -11,7 +11,7 @@ from archipel.data.sample_data import Affine
 from archipel.data.volumes.volume_facts import Segment
 from archipel.vocabulary import BadInput, ErrorCode, Thing
 
-EXPORT = "export the volume again or exclude the subject"
+EXPORT = "export the volume again or leave the subject out"
 NOT_3D = "give one 3-D volume per subject"
 
 
@@ -58,4 +58,4 @@ def bad_volume(path: Path, cause: str, remedy: str = EXPORT) -> BadInput:
 def damaged(path: Path, why: str) -> BadInput:
     """The error for a volume that is not all there."""
     cause = f"cannot be read to its end ({why}); it may be truncated"
-    return bad_volume(path, cause, "copy it again from its source or exclude the subject")
+    return bad_volume(path, cause, "copy it again from its source or leave the subject out")

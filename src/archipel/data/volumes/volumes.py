@@ -31,8 +31,10 @@ from archipel.tensors import blob_hash
 from archipel.vocabulary import BadInput
 from archipel.vocabulary.counting import pluralise
 
-IMAGE = Purpose("image/6", ImageFacts)
-CHANNELS = Purpose("channels/5", ChannelsFacts)
+_MOST_STEPS = 16
+"""Images of so few whole numbers are looked at as masks are: they may be one."""
+IMAGE = Purpose("image/7", ImageFacts)
+CHANNELS = Purpose("channels/6", ChannelsFacts)
 MASK = Purpose("label/5", MaskFacts)
 VolumeLook = FileFacts[ImageFacts] | FileFacts[MaskFacts]
 _SAMPLED = 1 << 15
@@ -166,7 +168,7 @@ def _content(path: Path) -> Iterator[bytes]:
     try:
         yield read_whole(path)
     except OSError as error:
-        remedy = "check the file and its permissions, or exclude the subject"
+        remedy = "check the file and its permissions, or leave the subject out"
         raise bad_volume(path, f"cannot be opened ({error.strerror})", remedy) from error
     except MemoryError as error:
         raise short_of_memory(path) from error
@@ -217,14 +219,22 @@ def _intensities(volume: FloatVolume) -> Intensities:
         # In place: pages of new memory cost ten times the arithmetic.
         squares += float(np.multiply(apart, apart, out=apart).sum())
     low, middle, high = percentiles(flat[:: _step(volume.shape)])
+    minimum, maximum = float(flat.min()), float(flat.max())
     return Intensities(
-        minimum=float(flat.min()),
-        maximum=float(flat.max()),
+        minimum=minimum,
+        maximum=maximum,
         mean=mean,
         spread=float(np.sqrt(squares / flat.size)),
         percentiles=(low, middle, high),
         voxels=voxel_hash(volume),
+        changes=share_of_changes(volume) if 0 < maximum - minimum <= _MOST_STEPS and _is_whole(flat) else None,
     )
+
+
+def _is_whole(flat: NDArray[np.float32]) -> bool:
+    """Whether all values are whole numbers; the first that is not ends it."""
+    chunks = (flat[at : at + _CHUNK] for at in range(0, flat.size, _CHUNK))
+    return all((chunk == np.rint(chunk)).all() for chunk in chunks)
 
 
 def percentiles(values: NDArray[np.float32]) -> tuple[float, float, float]:

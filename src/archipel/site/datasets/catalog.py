@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,7 +24,7 @@ from archipel.data import (
     format_named,
     scan,
 )
-from archipel.data.cohorts import name_faults
+from archipel.data.cohorts import name_faults, still_open
 from archipel.data.formats import checked_root, settled
 from archipel.site.audit import DatasetAdded, DatasetMapped, DatasetRemoved, add_entry
 from archipel.site.datasets import left_out, members, unclear_patients
@@ -200,7 +201,7 @@ def scanned(site: StateFolder, entry: Dataset, take_opt_outs: TakeOptOuts, watch
         )
     watch.check()
     register.mark_seen(site.database, entry.name, met)
-    return scan_result
+    return replace(scan_result, problems=still_open(scan_result.problems, entry.mapping))
 
 
 def subjects_of(found: Scan) -> Sequence[str]:

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from archipel.data import DataIssue, DataMapping, Scan, unmatched_names
+from archipel.data.cohorts import stretched_masks
 from archipel.data.quality import QualityReport
 from archipel.site.datasets import (
     Dataset,
@@ -96,7 +97,12 @@ def add(
     return AddedDataset(
         dataset=entry,
         detected=detected,
-        problems=(*scan.problems, *too_large(entry.summary, site.settings), *_withdrawn(site, name, scan)),
+        problems=(
+            *scan.problems,
+            *stretched_masks(name, entry.mapping, entry.summary),
+            *too_large(entry.summary, site.settings),
+            *_withdrawn(site, name, scan),
+        ),
         unmatched=unmatched_names(entry.mapping, entry.summary),
         same_folder=tuple(
             one.name for one in catalog.datasets(site.database) if one.root == entry.root and one.name != entry.name
@@ -124,7 +130,9 @@ def check(site: StateFolder, name: str, *, watch: Watch = UNWATCHED) -> DatasetC
     """Scan a dataset again; everything that is wrong is in the answer. Raises as ``catalog.check`` does."""
     found = catalog.check(site, name, partial(take_opt_outs, site), watch)
     subjects, samples = len(catalog.subjects_of(found)), len(found.samples)
-    problems = (*found.problems, *_withdrawn(site, name, found))
+    entry = catalog.dataset(site.database, name)
+    stretched = stretched_masks(name, entry.mapping, found.schema)
+    problems = (*found.problems, *stretched, *_withdrawn(site, name, found))
     return DatasetCheck(dataset=name, subjects=subjects, samples=samples, problems=problems)
 
 
