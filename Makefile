@@ -45,7 +45,7 @@ test: $(WORKSHOP) ## all tests, with real processes, sandboxes and a real web pr
 	@$(BIN)/pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder --quiet
 
 test-fast: $(WORKSHOP) ## the part of the suite without real processes, with a quarter of the random examples
-	@$(IN_MEMORY) OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder --quiet \
+	@$(IN_MEMORY) OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses $(JOBS) --dist worksteal --quiet \
 	    -m "not processes" --hypothesis-profile few -o tmp_path_retention_policy=failed
 
 check: $(DOCS) ## lint, format, strict types, the contract between packages, docs

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import os
+import sys
 from collections.abc import Generator, Iterator
 from functools import cache
 
@@ -46,6 +48,9 @@ def pytest_collection() -> Generator[None, object, object]:
     try:
         return (yield)
     finally:
+        if "archipel.storage.database" in sys.modules:
+            shared_statements = importlib.import_module("worlds.shared_statements")
+            shared_statements.share()
         gc.freeze()
         gc.set_threshold(20_000, 20, 20)
         gc.enable()

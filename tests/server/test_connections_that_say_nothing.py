@@ -66,7 +66,7 @@ async def test_a_second_request_that_does_not_end_is_not_waited_for_either(hurri
 
 
 async def test_a_connection_that_never_begins_tls_is_closed(federation: ServerContext) -> None:
-    async with serving(federation, handshake_s=1.0) as served:
+    async with serving(federation, handshake_s=0.5) as served:
         reader, writer = await dialled(served, tls=False)
         assert await ended(reader) == b""
         writer.close()

@@ -21,6 +21,7 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", PAGE.read_text(), re.DOTALL)
 
 
+@pytest.mark.processes
 def test_every_command_of_the_page_does_what_the_page_says(hospital: StateFolder) -> None:
     pytest.importorskip("bids")
     tree = real_data("bids_spine")

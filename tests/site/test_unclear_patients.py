@@ -146,6 +146,7 @@ def test_a_name_without_a_patient_is_an_error_of_that_file_and_twice_the_same_vi
     assert ["is there twice" in one.cause for one in twice.errors] == [True] and twice.errors[0].subject == "P00"
 
 
+@pytest.mark.processes
 def test_a_pattern_that_takes_centuries_ends(tmp_path: Path) -> None:
     root = tmp_path / "data"
     write_pair(root, "a" * 40)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 _HIDDEN = frozenset(("Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"))
@@ -10,6 +11,7 @@ _BLANKS = (
     (0xFE00, 0xFE0F), (0xFFA0, 0xFFA0), (0x16FE4, 0x16FE4), (0x1D159, 0x1D159), (0xE0100, 0xE01EF),
 )  # fmt: skip
 """Invisible letters, marks and symbols, as ranges. Python accepts some of them in names: U+3164."""
+_BLANK = re.compile("[" + "".join(f"{chr(first)}-{chr(last)}" for first, last in _BLANKS) + "]")
 
 
 def escape_hidden(text: str, keep: str = "") -> str:
@@ -18,9 +20,12 @@ def escape_hidden(text: str, keep: str = "") -> str:
     >>> escape_hidden("ok\x1b[2J" + chr(0x202E))
     'ok\\x1b[2J\\u202e'
     """
-    if text.isascii() and text.isprintable():
+    # Whatever Python calls printable is visible, but for the blanks; long texts are mostly that.
+    if _BLANK.search(text):
+        text = _BLANK.sub(lambda found: _escaped(found[0]), text)
+    if text.isprintable():
         return text
-    return "".join(one if one in keep else _written_out(one) for one in text)
+    return "".join(one if one in keep or one.isprintable() else _written_out(one) for one in text)
 
 
 def escape_hidden_lines(text: str) -> str:
@@ -33,6 +38,8 @@ def escape_hidden_lines(text: str) -> str:
 
 
 def _written_out(character: str) -> str:
-    blank = any(first <= ord(character) <= last for first, last in _BLANKS)
-    hidden = blank or unicodedata.category(character) in _HIDDEN
-    return character.encode("unicode_escape").decode("ascii") if hidden else character
+    return _escaped(character) if unicodedata.category(character) in _HIDDEN else character
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")

@@ -206,8 +206,9 @@ class Conformance:
         for spoil in (self.repeat, self.remove, *links):
             self.write(root)
             spoil(root)
+            index = MemoryIndex()
             for subject in SUBJECTS:
-                found = scan(self.format, root, self.options, leaves_out=subject.__eq__)
+                found = scan(self.format, root, self.options, index, leaves_out=subject.__eq__)
                 assert not [str(one) for one in found.problems if subject in f"{one} {one.subject}"]
                 assert subject not in {sample.subject for sample in found.samples}
             shutil.rmtree(root)
@@ -323,10 +324,11 @@ class Conformance:
     )
     def test_a_file_that_is_something_else_is_a_problem(self, root, content):
         self.write(root)
+        index = MemoryIndex()  # only the file that was changed is looked into again
         for path in files_under(root):
             whole = path.read_bytes()
             path.write_bytes(content)
-            found = self.scanned(root)
+            found = self.scanned(root, index)
             if path.match(self.fragile):
                 assert found.errors, path
             path.write_bytes(whole)
@@ -334,17 +336,17 @@ class Conformance:
     @pytest.mark.parametrize("seed", range(4))
     def test_damaged_bytes_never_raise(self, root, seed):
         self.write(root, SUBJECTS[:2])
-        numbers = np.random.default_rng(seed)
+        numbers, index = np.random.default_rng(seed), MemoryIndex()
         for path in files_under(root):
             whole = path.read_bytes()
             damaged = bytearray(gzip.decompress(whole) if whole[:2] == b"\x1f\x8b" else whole)
             for place in numbers.integers(0, min(len(damaged), 400), 8):
                 damaged[place] = numbers.integers(256)
             path.write_bytes(gzip.compress(bytes(damaged), 1) if whole[:2] == b"\x1f\x8b" else bytes(damaged))
-            found = self.scanned(root)
+            found = self.scanned(root, index)
             assert all(str(problem) for problem in found.problems)
             path.write_bytes(whole[: int(numbers.integers(len(whole)))])
-            self.scanned(root)
+            self.scanned(root, index)
             path.write_bytes(whole)
 
     def test_a_dataset_that_goes_away_during_the_scan_is_a_problem(self, root):

@@ -353,6 +353,7 @@ def test_a_file_of_git_annex_that_was_not_fetched_is_named(tree):
     )
 
 
+@pytest.mark.processes
 def test_the_spine_subject_with_its_derivatives():
     root = real_data("bids_spine")
     found = scan("bids", root, {"suffix": "T2w", "label": "seg-manual"})

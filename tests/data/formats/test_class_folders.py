@@ -341,6 +341,7 @@ def test_a_pattern_finds_what_python_finds(names, pattern):
     assert found_in(names, pattern) == expected
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("pattern", ["(a+)+$", "(a|aa)+$", r"(a*)*\1$"])
 def test_a_pattern_that_does_not_come_to_an_end_is_named_with_the_name_it_hangs_on(root, pattern):
     hanging = "a" * 200 + "b\t"

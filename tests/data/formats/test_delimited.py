@@ -711,6 +711,7 @@ def test_a_sample_is_called_by_its_subject_once(tmp_path, subject, session, name
     assert problems(tmp_path, session="visit")[0].startswith(f"table.csv: {name}: is there 2 times")
 
 
+@pytest.mark.processes
 def test_a_large_table_is_scanned_and_read_in_little_memory(tmp_path):
     draw = random.Random(0)
     with (tmp_path / "table.csv").open("w") as file:

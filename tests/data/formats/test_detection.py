@@ -14,6 +14,14 @@ from opened_files import opens_under
 from real_data import real_data
 
 
+@pytest.fixture
+def tmp_path(tmp_path):
+    """A folder with nothing beside it: detection looks around, and beside pytest's own lie those of other tests."""
+    alone = tmp_path / "alone" / "data"
+    alone.mkdir(parents=True)
+    return alone
+
+
 def names(root):
     return [fit.format for fit in detect(root)]
 

@@ -12,6 +12,7 @@ import glob
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import PurePosixPath
 from typing import ClassVar
 
@@ -184,6 +185,7 @@ def _longer_ending(chosen: Sequence[tuple[str, str]], ending: str) -> str:
     return "keep one of them"
 
 
+@cache
 def _grammar() -> Callable[[str], Entities]:
     """What a place's parts mean, as pybids reads them. Raises BadInput when it is not installed."""
     try:
