@@ -40,7 +40,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StateFolder]:
     approve(made, "heart")
     _fail(made)
     (made.logs / "heart.log").write_text(
-        f"worse than {WHO}: P0071 M\u00fcller\n{pseudonym(WHO, made.cohort_key)} {WHO}"
+        f"\u00fc \u201c{WHO}\u201d: P0071 {WHO}P\n{pseudonym(WHO, made.cohort_key)} {WHO}"
     )
     assert any(WHO in text for text in _kept(made)), "before the withdrawal the id is everywhere"
     withdrawals.withdraw(made, [WHO], by=ANNA)
@@ -170,7 +170,7 @@ def test_nothing_that_is_kept_names_a_patient_who_withdrew(site: StateFolder) ->
 def test_what_a_plan_printed_names_nobody_who_withdrew(site: StateFolder) -> None:
     printed = (site.logs / "heart.log").read_text()
     masked = "*" * len(pseudonym(WHO, site.cohort_key))
-    assert printed == f"worse than ****: P0071 M\u00fcller\n{masked} ****"
+    assert printed == f"\u00fc \u201c****\u201d: P0071 {WHO}P\n{masked} ****"
 
 
 def test_who_was_excluded_is_excluded_again_when_reinstated(site: StateFolder) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text, update
 
-from archipel.data import Cohort, DataMapping, DataSchema, cohort_hash
+from archipel.data import Cohort, DataMapping, DataSchema, Preprocessing, cohort_hash
 from archipel.governance import Approval, IdentityKey, canonical, check_approval
 from archipel.governance import approve as sign
 from archipel.site.approval import authorisation, decisions, offers, suitability
@@ -341,6 +341,10 @@ def test_a_tampered_cohort_allows_nothing_until_it_is_approved_again(with_table:
     with with_table.database.write() as connection:
         stored_cohorts.write(connection, approval.cohort_hash, cohort.without(frozenset({"p-000"})))
     refused(with_table, hashed, words="is for another cohort")
+    with pytest.raises(Refused, match="cohort table version 1: is not what was frozen"):
+        approve(with_table, "heart")
+    # With every setting given, nothing is taken over from it; the same content is the same version.
+    cohorts.freeze_version(with_table, "table", by=ANNA, fraction=0.2, pseudonymise=False, recipe=Preprocessing())
     again = approve(with_table, "heart")
     assert again.cohort_hash == approval.cohort_hash
     assert authorisation.authorise(with_table, "heart", hashed).cohort == cohort

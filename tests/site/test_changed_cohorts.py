@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import select, text, update
 
 from archipel.site.cohorts import cohort_versions
 from archipel.site.services import cohort_documents, cohorts, withdrawals
@@ -51,7 +51,19 @@ def test_a_changed_setting_is_not_taken_over_by_the_next_version(
     assert refused.exit_code and re.search(words, str(refused.exception))
 
 
-def test_pseudonyms_that_somebody_removed_are_missed(with_table: StateFolder) -> None:
+def test_the_way_out_is_to_give_every_setting(with_table: StateFolder) -> None:
+    cohorts.freeze_version(with_table, "table", by=ANNA, fraction=0.4, pseudonymise=True)
+    rewrite(with_table, 0, b'"validation_fraction":0.4', b'"validation_fraction":0.0')
+    terminal = Terminal(with_table.folder)
+    remedy = str(terminal("cohort", "freeze", "table").exception)
+    asked = re.search(r"give (--[a-z-]+), --pseudonymise or (--no-pseudonymise), and (--spacing)$", remedy)
+    assert asked is not None, remedy
+    done = terminal("cohort", "freeze", "table", asked[1], "0.2", asked[2], asked[3], "no")
+    assert done.exit_code == 0 and "dataset table version 2" in done.stdout
+    assert terminal("cohort", "show", "table").exit_code == 0
+
+
+def test_pseudonyms_that_an_attacker_removed_are_missed(with_table: StateFolder) -> None:
     """Without the check the next version would show plans the ids."""
     kept = cohorts.freeze_version(with_table, "table", by=ANNA, pseudonymise=True)
     named = cohort_versions.stored(with_table.database, with_table.cohort_key, "table").cohort
@@ -59,6 +71,29 @@ def test_pseudonyms_that_somebody_removed_are_missed(with_table: StateFolder) ->
         cohort_versions.stored_cohorts.write(connection, kept.hash, named.model_copy(update={"pseudonyms": {}}))
     with pytest.raises(Refused, match="is not what was frozen"):
         cohorts.freeze_version(with_table, "table", by=ANNA)
+
+
+@pytest.mark.parametrize(
+    ("attack", "words"),
+    [
+        ("UPDATE cohorts SET version = 3 WHERE version = 1", "cohort table version 3: is not what was frozen"),
+        ("DELETE FROM cohorts WHERE version = 2", "cohort table version 2: is gone"),
+        ("DELETE FROM cohorts", "cohort table version 2: is gone"),
+    ],
+)
+def test_an_older_version_is_not_taken_for_the_newest(with_table: StateFolder, attack: str, words: str) -> None:
+    """The first version shows plans the ids, the second pseudonyms."""
+    cohorts.freeze_version(with_table, "table", by=ANNA)
+    cohorts.freeze_version(with_table, "table", by=ANNA, pseudonymise=True)
+    with with_table.database.write() as connection:
+        connection.execute(text("PRAGMA defer_foreign_keys = ON"))
+        if attack.startswith("DELETE"):
+            connection.execute(text("DELETE FROM cohort_pieces WHERE cohort_hash IN (SELECT hash " + attack[7:] + ")"))
+        connection.execute(text(attack))
+    with pytest.raises(Refused, match=words):
+        cohorts.freeze_version(with_table, "table", by=ANNA)
+    with pytest.raises(Refused, match=words):
+        cohort_documents.document(with_table, "table")
 
 
 def test_a_cohort_that_cannot_be_read_stops_no_withdrawal_and_is_named(with_table: StateFolder) -> None:

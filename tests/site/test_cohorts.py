@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from archipel.data import Cohort, DataMapping, PreparedSource, Preprocessing, RawSource, cohort_hash, validation_ids
 from archipel.site.approval import authorisation
 from archipel.site.audit import journal
-from archipel.site.cohorts import cohort_versions, split_assignment, stored_cohorts
+from archipel.site.cohorts import cohort_versions, proven_cohorts, split_assignment, stored_cohorts
 from archipel.site.datasets import catalog, exclusions
 from archipel.site.execution import preparation
 from archipel.site.services import cohorts, datasets
@@ -155,7 +155,7 @@ def test_one_version_is_looked_up_with_one_check_of_its_hash(
         hashed.append(cohort.version)
         return cohort_hash(cohort, key)
 
-    monkeypatch.setattr(cohort_versions, "cohort_hash", counted)
+    monkeypatch.setattr(proven_cohorts, "cohort_hash", counted)
     assert cohort_versions.version(with_table.database, with_table.cohort_key, "table").version == 3
     assert hashed == [3]
     assert cohort_versions.version(with_table.database, with_table.cohort_key, "table", 2).version == 2

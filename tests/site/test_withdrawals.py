@@ -23,7 +23,7 @@ from archipel.site.withdrawals import withdrawals
 from archipel.site.withdrawals.withdrawals import withdraw
 from archipel.site.withdrawn import opt_outs, register
 from archipel.site.withdrawn.opt_outs import OPT_OUT, OptOut, TakeOptOuts
-from archipel.vocabulary import BadInput, Conflict, DataNeeds, ErrorCode, NotFound, Refused, Watch
+from archipel.vocabulary import ArchipelError, BadInput, Conflict, DataNeeds, ErrorCode, NotFound, Refused, Watch
 from worlds.data_files import write_pairs, write_rows, write_volume
 from worlds.people import ANNA, approve
 from worlds.site import take_offer
@@ -487,3 +487,19 @@ def test_whoever_was_never_here_is_a_stranger_also_once_withdrawn(with_table: St
     for _ in range(2):
         assert register.unknown_subjects(with_table.database, with_table.cohort_key, asked) == set(asked[1:])
         withdraw(with_table, asked, by=ANNA)
+
+
+def test_a_log_that_cannot_be_written_stops_no_withdrawal(
+    with_table: StateFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The agent goes on; a person is told what is left, after everything else is done."""
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(withdrawals.kept_texts, "mask_in_logs", full)
+    with pytest.raises(ArchipelError, match="the disk is full"):
+        out(with_table, "p-001")
+    (with_table.folder / OPT_OUT).write_text("p-002\n")
+    withdrawals.take_opt_outs(with_table)
+    assert catalog.dataset(with_table.database, "table").subjects == 4

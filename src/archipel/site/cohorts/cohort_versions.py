@@ -7,7 +7,6 @@ subject's id and holds in every later version of the same validation fraction, w
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import NamedTuple
 
 from sqlalchemy import Connection, RowMapping, func, insert, select, update
@@ -26,13 +25,12 @@ from archipel.data import (
 from archipel.data.cohorts import predefined_split, validating
 from archipel.governance import SignedWithdrawal
 from archipel.site.audit import CohortFrozen, add_entry
-from archipel.site.cohorts import split_assignment, stored_cohorts, tags
+from archipel.site.cohorts import proven_cohorts, split_assignment, stored_cohorts, tags
 from archipel.site.datasets import catalog
 from archipel.site.state import SiteJournalKind, StateFolder, schema
 from archipel.site.withdrawn import TakeOptOuts, register, signed_withdrawals
 from archipel.storage import Database, utc_now
-from archipel.vocabulary import UNWATCHED, Actor, BadInput, Conflict, ErrorCode, NotFound, Record, Refused, Thing, Watch
-from archipel.vocabulary.remedies import CheckJournal, ListCohorts
+from archipel.vocabulary import UNWATCHED, Actor, BadInput, Conflict, ErrorCode, Record, Thing, Watch
 
 DEFAULT_FRACTION = 0.2
 _rows = schema.cohorts
@@ -83,8 +81,8 @@ def freeze(
 
     It is an older version when nothing is new since. A split that the dataset comes with is kept. ``fraction``,
     ``pseudonymise`` and ``recipe`` None are as in the newest version. Raises DatasetProblems when the files have
-    become unusable, BadInput for a fraction outside [0, 1) and when no subject is left to train on, Cancelled when
-    ``watch`` stops it.
+    become unusable, BadInput for a fraction outside [0, 1) and when no subject is left to train on, Refused when
+    one of the three is None and the newest version is not what was frozen, Cancelled when ``watch`` stops it.
     """
     if fraction is not None and not 0 <= fraction < 1:
         raise BadInput(
@@ -97,9 +95,12 @@ def freeze(
     samples = Samples.of(scan.samples).sorted()
     subjects, key = samples.subjects, site.cohort_key
     with site.database.read() as connection:
-        newest = _newest(connection, key, entry.name)
-        if fraction is None:
-            fraction = newest.fraction
+        number = _newest_number(connection, entry.name)
+        if fraction is None or pseudonymise is None or recipe is None:
+            newest = _newest(connection, key, entry.name)
+            fraction = newest.fraction if fraction is None else fraction
+            pseudonymise = newest.has_pseudonyms if pseudonymise is None else pseudonymise
+            recipe = newest.recipe if recipe is None else recipe
         settled = split_assignment.settled(connection, entry.name, fraction, subject_tokens(subjects, key))
     given = predefined_split(samples)
     before = (given.get(subject) if side is None else side for subject, side in zip(subjects, settled, strict=True))
@@ -112,13 +113,9 @@ def freeze(
             code=ErrorCode.BAD_DATA,
             values={"subjects": len(subjects)},
         )
-    if pseudonymise is None:
-        pseudonymise = newest.has_pseudonyms
-    if recipe is None:
-        recipe = newest.recipe
     cohort = Cohort(
         dataset=entry.name,
-        version=newest.version + 1,
+        version=number + 1,
         format=entry.format,
         options=entry.options,
         mapping=entry.mapping,
@@ -199,7 +196,6 @@ def _newest_number(connection: Connection, dataset: str) -> int:
 class _Newest(NamedTuple):
     """How the newest version of a dataset was made; before the first, what holds where nothing is asked."""
 
-    version: int = 0
     fraction: float = DEFAULT_FRACTION
     has_pseudonyms: bool = False
     recipe: Preprocessing = Preprocessing()
@@ -210,10 +206,11 @@ def _newest(connection: Connection, cohort_key: bytes, dataset: str) -> _Newest:
     would take over settings that nobody approved."""
     query = select(_rows).where(_rows.c.dataset == dataset).order_by(_rows.c.version.desc()).limit(1)
     row = connection.execute(query).mappings().first()
+    proven_cohorts.check_none_is_gone(connection, dataset, 0 if row is None else row["version"])
     if row is None:
         return _Newest()
-    cohort = _checked(connection, cohort_key, row)
-    return _Newest(cohort.version, _fraction_of(cohort), bool(cohort.pseudonyms), cohort.recipe)
+    cohort = proven_cohorts.checked(connection, cohort_key, row)
+    return _Newest(_fraction_of(cohort), bool(cohort.pseudonyms), cohort.recipe)
 
 
 def _fraction_of(cohort: Cohort) -> float:
@@ -251,7 +248,9 @@ def versions(database: Database, cohort_key: bytes, dataset: str | None = None) 
         query = query.where(_rows.c.dataset == dataset)
     with database.read() as connection:
         rows = connection.execute(query).mappings().all()
-        return [_listed(connection, cohort_key, row, _checked(connection, cohort_key, row)) for row in rows]
+        return [
+            _listed(connection, cohort_key, row, proven_cohorts.checked(connection, cohort_key, row)) for row in rows
+        ]
 
 
 def hashes(database: Database, dataset: str) -> frozenset[str]:
@@ -263,8 +262,8 @@ def hashes(database: Database, dataset: str) -> frozenset[str]:
 def version(database: Database, cohort_key: bytes, dataset: str, number: int | None = None) -> Version:
     """One version, the newest without a number. Raises NotFound, and Refused when it is not what was frozen."""
     with database.read() as connection:
-        row = _row(connection, dataset, number)
-        return _listed(connection, cohort_key, row, _checked(connection, cohort_key, row))
+        row = proven_cohorts.row(connection, dataset, number)
+        return _listed(connection, cohort_key, row, proven_cohorts.checked(connection, cohort_key, row))
 
 
 def stored(database: Database, cohort_key: bytes, dataset: str, number: int | None = None) -> Frozen:
@@ -273,7 +272,7 @@ def stored(database: Database, cohort_key: bytes, dataset: str, number: int | No
     Raises NotFound, and Refused when what is kept is not what was frozen.
     """
     with database.read() as connection:
-        cohort = _checked(connection, cohort_key, _row(connection, dataset, number))
+        cohort = proven_cohorts.checked(connection, cohort_key, proven_cohorts.row(connection, dataset, number))
     return Frozen(catalog.dataset(database, dataset), cohort, scanned=False)
 
 
@@ -324,45 +323,6 @@ def compare(
     entry = catalog.dataset(site.database, dataset)
     now = freeze(site, entry, take_opt_outs, fraction=fraction, pseudonymise=pseudonymise, watch=watch)
     return difference(old, now.cohort)
-
-
-def _row(connection: Connection, dataset: str, number: int | None) -> RowMapping:
-    """The row of one version, the newest without a number. Raises NotFound."""
-    query = select(_rows).where(_rows.c.dataset == dataset).order_by(_rows.c.version.desc())
-    if number is not None:
-        query = query.where(_rows.c.version == number)
-    row = connection.execute(query.limit(1)).mappings().first()
-    if row is None:
-        thing = Thing.worded(f"cohort {dataset}", dataset=dataset) if number is None else _thing(dataset, number)
-        raise NotFound(thing, "was never frozen", "see archipel site cohort list", command=ListCohorts())
-    return row
-
-
-def _thing(dataset: str, version: int) -> Thing:
-    return Thing.worded(f"cohort {dataset} version {version}", dataset=dataset, version=version)
-
-
-def _checked(connection: Connection, cohort_key: bytes, row: RowMapping) -> Cohort:
-    """The cohort of a row. Raises Refused when it is not what was frozen."""
-    with _unreadable_named(row):
-        cohort = stored_cohorts.read(connection, row["hash"])
-        hashed = cohort_hash(cohort, cohort_key)
-    if hashed != row["hash"]:
-        raise _changed(row, "is not what was frozen")
-    return cohort
-
-
-@contextmanager
-def _unreadable_named(row: RowMapping) -> Iterator[None]:
-    try:
-        yield
-    except ValueError as error:
-        raise _changed(row, "cannot be read") from error
-
-
-def _changed(row: RowMapping, cause: str) -> Refused:
-    remedy = "this site's database was changed by hand: check its journal"
-    return Refused(_thing(row["dataset"], row["version"]), cause, remedy, command=CheckJournal())
 
 
 def _listed(connection: Connection, cohort_key: bytes, row: RowMapping, cohort: Cohort) -> Version:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 
 from archipel.data import meant
@@ -105,12 +107,12 @@ def reinstate(site: StateFolder, subject: str, *, by: Actor, dataset: str = EVER
 def _ids_beside(site: StateFolder, watch: Watch) -> dict[str, Iterable[str]]:
     """Ids that are not noted as members: of frozen versions, from which a file may be gone and what was prepared is
     not, and of datasets that an older version of Archipel scanned. Raises Cancelled."""
-    ids: dict[str, set[str]] = {
-        name: datasets.subjects_there(site, name, watch=watch) for name in spellings.without_ids(site)
-    }
+    ids: dict[str, list[Iterable[str]]] = defaultdict(list)
+    for name in spellings.without_ids(site):
+        ids[name].append(datasets.subjects_there(site, name, watch=watch))
     for name, subjects in cohort_versions.frozen_subjects(site.database, watch):
-        ids.setdefault(name, set()).update(subjects)
-    return {**ids}
+        ids[name].append(subjects)
+    return {name: chain.from_iterable(several) for name, several in ids.items()}
 
 
 def _mistyped(site: StateFolder, named: Sequence[OptOut], there: set[str]) -> dict[OptOut, UnknownSubject]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from sqlalchemy import Column, ColumnElement, Connection, select, update
@@ -16,6 +17,7 @@ from archipel.site.state import schema
 from archipel.site.withdrawn import EVERYWHERE, OptOut
 
 HIDDEN = "(withdrawn)"
+_WORD = re.compile(r"[^\W_]+")
 _tasks, _exclusions, _datasets = schema.tasks, schema.exclusions, schema.datasets
 
 
@@ -32,16 +34,22 @@ def mask_in_logs(logs: Path, cohort_key: bytes, gone: Sequence[OptOut]) -> None:
     """Write over the patients' ids and pseudonyms in what plans printed. A log keeps its length, as a worker may be
     writing at its end. Raises OSError."""
     spelt = {form for one in gone for form in _spellings(one.subject)}
-    named = _named(one.encode().decode("latin-1") for one in spelt | {pseudonym(one, cohort_key) for one in spelt})
+    named = _Named(spelt | {pseudonym(one, cohort_key) for one in spelt})
     for path in sorted(logs.glob("*.log*")):
         if path.is_symlink() or not path.is_file():
             continue
         with path.open("r+b") as file:
-            # One character a byte, so that places in the text are places in the file.
-            content = file.read().decode("latin-1")
-            for found in named.finditer(content):
-                file.seek(found.start())
-                file.write(b"*" * len(found[0]))
+            content = file.read().decode("utf-8", "surrogateescape")
+            before, at = 0, 0
+            for start, end in named.places(content):
+                at += _bytes(content[before:start])
+                file.seek(at)
+                file.write(b"*" * _bytes(content[start:end]))
+                at, before = at + _bytes(content[start:end]), end
+
+
+def _bytes(text: str) -> int:
+    return len(text.encode("utf-8", "surrogateescape"))
 
 
 def exclude_again(connection: Connection, cohort_key: bytes, back: OptOut) -> None:
@@ -54,9 +62,35 @@ def _spellings(subject: str) -> set[str]:
     return {subject, *(unicodedata.normalize(form, subject) for form in ("NFC", "NFD"))}
 
 
-def _named(ids: Iterable[str]) -> re.Pattern[str]:
-    """Finds the ids, but not within the letters and numbers of another one."""
-    return re.compile(rf"(?<![^\W_])(?:{'|'.join(sorted(map(re.escape, ids), key=len, reverse=True))})(?![^\W_])")
+class _Named:
+    """Finds ids in texts, but not within the letters and numbers of another one; as fast for many ids as for one."""
+
+    def __init__(self, ids: Iterable[str]) -> None:
+        self._by_word: dict[str, list[tuple[str, int]]] = defaultdict(list)
+        for one in sorted(ids, key=len, reverse=True):
+            first = _WORD.search(one)
+            if first is not None:
+                self._by_word[first[0]].append((one, first.start()))
+
+    def places(self, text: str) -> Iterator[tuple[int, int]]:
+        """Where each id begins and ends, in order."""
+        done = 0
+        for word in _WORD.finditer(text):
+            for one, offset in self._by_word.get(word[0], ()):
+                start, end = word.start() - offset, word.start() - offset + len(one)
+                goes_on = end < len(text) and one[-1].isalnum() and text[end].isalnum()
+                if start >= done and not goes_on and text.startswith(one, start):
+                    yield start, end
+                    done = end
+                    break
+
+    def hidden(self, text: str) -> str:
+        """The text with another word in the place of each id."""
+        parts, before = [], 0
+        for start, end in self.places(text):
+            parts += [text[before:start], HIDDEN]
+            before = end
+        return "".join((*parts, text[before:]))
 
 
 def _of(dataset: str, column: Column[str]) -> tuple[ColumnElement[bool], ...]:
@@ -65,10 +99,10 @@ def _of(dataset: str, column: Column[str]) -> tuple[ColumnElement[bool], ...]:
 
 def _in_errors(connection: Connection, ids: Iterable[str]) -> None:
     """The full texts of errors quote data, and a person reads them or releases them later."""
-    named = _named(ids)
+    named = _Named(ids)
     key = tuple(_tasks.primary_key)
     for row in connection.execute(select(*key, _tasks.c.detail).where(_tasks.c.detail.is_not(None))).all():
-        detail = named.sub(HIDDEN, row.detail)
+        detail = named.hidden(row.detail)
         if detail != row.detail:
             same = [column == row._mapping[column.name] for column in key]
             connection.execute(update(_tasks).where(*same).values(detail=detail))

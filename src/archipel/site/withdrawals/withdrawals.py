@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+import structlog
 from sqlalchemy import Connection, select
 
 from archipel.data import Sample, Samples, same_form, subject_token
@@ -29,10 +30,12 @@ from archipel.site.withdrawn import (
     register,
     signed_withdrawals,
 )
+from archipel.storage import disk_errors_named
 from archipel.vocabulary import Actor, Conflict, NotFound, Record, Thing
 from archipel.vocabulary.remedies import ListDatasets
 
 _cohorts = schema.cohorts
+_log = structlog.get_logger("archipel.withdrawals")
 
 
 class ReducedCohort(Record):
@@ -71,19 +74,28 @@ def withdraw(site: StateFolder, people: Iterable[OptOut], *, by: Actor, reason: 
     """
     done, traces = _withdraw(site, people, reason, by)
     if traces is not None:
-        sample_cache.forget(site.prepared, site.settings.cache_mb, *traces)
+        sample_cache.forget(site.prepared, site.settings.cache_mb, traces.gone, traces.kept)
+        with disk_errors_named(site.folder):
+            _clean_up(site, traces)
     return done
 
 
 class _Traces(NamedTuple):
-    """The samples of which nothing may stay prepared, and the hashes of those that cohorts still have."""
+    """Who withdrew, the samples of which nothing may stay prepared, and the hashes of those that cohorts still have."""
 
+    people: Sequence[OptOut]
     gone: Sequence[Sample]
     kept: Iterable[str]
 
 
+def _clean_up(site: StateFolder, traces: _Traces) -> None:
+    """Remove what killed agents left, and ids in logs. Raises OSError."""
+    stages.sweep(site.folder)
+    kept_texts.mask_in_logs(site.logs, site.cohort_key, traces.people)
+
+
 def _withdraw(
-    site: StateFolder, people: Iterable[OptOut], reason: str, by: Actor | None, coming: str = EVERYWHERE
+    site: StateFolder, named: Iterable[OptOut], reason: str, by: Actor | None, coming: str = EVERYWHERE
 ) -> tuple[Withdrawn, _Traces | None]:
     """What changed, and whose samples leave the cache; None when all of them were withdrawn before.
 
@@ -91,7 +103,7 @@ def _withdraw(
     """
     source = "opt-out list" if by is None else "person"
     person = {} if by is None else {"by": by.journal_name}
-    asked = list(dict.fromkeys(people))
+    asked = list(dict.fromkeys(named))
     for opt_out in asked:
         check_subject(opt_out.subject)
     tokens = {register.withdrawal(site.cohort_key, opt_out): opt_out for opt_out in asked}
@@ -108,13 +120,12 @@ def _withdraw(
         register.enter(connection, forms, source=source, reason=reason)
         datasets = members.leave(connection, new)
         seen = members.forget_faulty(connection, [tokens[pair] for pair in new])
-        kept_texts.forget(connection, site.cohort_key, [tokens[pair] for pair in new])
-        reduced, unreadable, traces = _reduce_cohorts(connection, site, new)
-    stages.sweep(site.folder)
-    kept_texts.mask_in_logs(site.logs, site.cohort_key, [tokens[pair] for pair in new])
+        people = [tokens[pair] for pair in new]
+        kept_texts.forget(connection, site.cohort_key, people)
+        reduced, unreadable, samples, kept = _reduce_cohorts(connection, site, new)
     for name in {*datasets, *seen}:
         shutil.rmtree(site.reports / name, ignore_errors=True)
-    return Withdrawn(len({token for _, token in new}), datasets, reduced, unreadable), traces
+    return Withdrawn(len({token for _, token in new}), datasets, reduced, unreadable), _Traces(people, samples, kept)
 
 
 def reinstate(site: StateFolder, opt_out: OptOut, *, by: Actor) -> None:
@@ -154,7 +165,12 @@ def take_opt_outs(site: StateFolder, coming: str = EVERYWHERE) -> None:
     _, traces = _withdraw(site, new, "", None, coming)
     if traces is not None:
         # The cache may be busy for long, and the agent's loop, which asks before each task, must not wait for it.
-        sample_cache.forget_in_background(site.prepared, site.settings.cache_mb, *traces)
+        sample_cache.forget_in_background(site.prepared, site.settings.cache_mb, traces.gone, traces.kept)
+        try:
+            _clean_up(site, traces)
+        except OSError as error:
+            # The withdrawal is done, and the agent's loop goes on without the patient.
+            _log.error("what is left of a withdrawn patient could not be removed", error=str(error))
 
 
 def _check_datasets(connection: Connection, names: set[str]) -> None:
@@ -167,7 +183,7 @@ def _check_datasets(connection: Connection, names: set[str]) -> None:
 
 def _reduce_cohorts(
     connection: Connection, site: StateFolder, gone: Sequence[Withdrawal]
-) -> tuple[tuple[ReducedCohort, ...], tuple[UnreadableCohort, ...], _Traces]:
+) -> tuple[tuple[ReducedCohort, ...], tuple[UnreadableCohort, ...], Sequence[Sample], Iterable[str]]:
     """Take them out of every kept cohort: which became smaller, which cannot be read, and the samples that are gone and
     that remain. One that cannot be read keeps nobody in: its samples are not among those that remain prepared."""
     reduced: list[ReducedCohort] = []
@@ -193,5 +209,6 @@ def _reduce_cohorts(
     return (
         tuple(reduced),
         tuple(unreadable),
-        _Traces(samples, (one for several in remaining for one in several.hashes())),
+        samples,
+        (one for several in remaining for one in several.hashes()),
     )
