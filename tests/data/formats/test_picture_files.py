@@ -286,8 +286,13 @@ def with_tags_beyond_its_end() -> bytes:
 
 @pytest.mark.parametrize(
     "content",
-    [*map(damaged_tiff, ("tiff_deflate", "tiff_lzw", "jpeg")), with_tags_beyond_its_end(), sized(9_500, 9_500)],
-    ids=["deflate", "lzw", "jpeg", "tags", "size"],
+    [
+        *map(damaged_tiff, ("tiff_deflate", "tiff_lzw", "jpeg")),
+        with_tags_beyond_its_end(),
+        sized(9_500, 9_500),
+        tiff(GREY)[:60],
+    ],
+    ids=["deflate", "lzw", "jpeg", "tags", "size", "end"],
 )
 @pytest.mark.filterwarnings("error")
 def test_nothing_that_a_library_says_reaches_a_terminal(content: bytes, capfd: pytest.CaptureFixture[str]) -> None:

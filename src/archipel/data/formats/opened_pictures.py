@@ -27,9 +27,7 @@ def opened_picture(content: bytes) -> Iterator[Any]:
     """
     from PIL import Image
 
-    _silence_libtiff()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with nothing_printed():
         with _opening:
             limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
             try:
@@ -39,6 +37,15 @@ def opened_picture(content: bytes) -> Iterator[Any]:
                 Image.MAX_IMAGE_PIXELS = limit
         with picture:
             yield picture
+
+
+@contextmanager
+def nothing_printed() -> Iterator[None]:
+    """What Pillow warns of in the block is dropped, and libtiff prints no errors."""
+    _silence_libtiff()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 @cache

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archipel.data.files import FileFacts, Folder, Purpose
-from archipel.data.formats.opened_pictures import opened_picture
+from archipel.data.formats.opened_pictures import nothing_printed, opened_picture
 from archipel.data.limits import DATA_LIMITS
 from archipel.tensors import BlobHasher
 from archipel.vocabulary import BadInput, ErrorCode, Record
@@ -217,11 +217,12 @@ def _type_in_tags(content: bytes) -> str:
     if content[:4] not in (b"II*\0", b"MM\0*"):
         return ""
     try:
-        tags = TiffImagePlugin.ImageFileDirectory_v2(content[:8])
-        file = BytesIO(content)
-        file.seek(tags.next)
-        tags.load(file)
-        bits, form, values = (_first(tags, tag) for tag in (_BITS, _FORM, _VALUES))
+        with nothing_printed():
+            tags = TiffImagePlugin.ImageFileDirectory_v2(content[:8])
+            file = BytesIO(content)
+            file.seek(tags.next)
+            tags.load(file)
+            bits, form, values = (_first(tags, tag) for tag in (_BITS, _FORM, _VALUES))
     except (OSError, SyntaxError, ValueError, TypeError, KeyError, OverflowError, struct.error):
         return ""
     if _BITS not in tags:

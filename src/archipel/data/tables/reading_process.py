@@ -41,7 +41,7 @@ class UnpackLimits:
             self,
             memory=min(self.memory, (512 << 20) + 50 * size),
             seconds=min(self.seconds, 3 + (8 * size >> 20)),
-            rows=min(self.rows, 100_000 + size // 2),
+            rows=min(self.rows, 100_000 + size // 4),
             text=min(self.text, (16 << 20) + gain * size),
         )
 
