@@ -27,6 +27,8 @@ LARGEST_READ = (2 << 30) + (1 << 20)
 """Bytes of a file that is read whole: a volume of the most voxels, and its header."""
 
 
+DEEPEST = 100
+"""Folders below each other that are read; a copy of a folder into itself makes any number of them."""
 HEADER_SUFFIXES = (".mhd", ".nhdr", ".hdr")
 """Of headers whose data is in another file under the same name."""
 DATA_SUFFIXES = (".raw", ".zraw", ".raw.gz", ".img", ".img.gz", ".gz", ".bin", ".dat", ".RAW", ".ZRAW", ".IMG")
@@ -250,8 +252,14 @@ class Folder:
         if head == "**":
             yield from self._walk(place, rest, problems, wanted)
             for inner, kind in self._entries(place, "*", problems):
-                if kind == stat.S_IFDIR and not (self.root / inner).is_symlink():
+                if kind != stat.S_IFDIR or (self.root / inner).is_symlink():
+                    continue
+                if inner.count("/") < DEEPEST:
                     yield from self._walk(inner, parts, problems, wanted)
+                else:
+                    shown = f"{inner[:40]}{'...' * (len(inner) > 40)}"
+                    cause = f"is {DEEPEST} folders deep or more; what is below it is not read"
+                    _report(problems, shown, cause, "move the files that are needed up")
             return
         for inner, kind in self._entries(place, head, problems):
             if rest and kind == stat.S_IFDIR:

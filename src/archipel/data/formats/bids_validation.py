@@ -13,6 +13,7 @@ import os
 import subprocess
 import tempfile
 from collections import defaultdict
+from contextlib import suppress
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -93,13 +94,18 @@ def validate(
 
 def _leading_elsewhere(root: Path) -> list[str]:
     """Links that the validator would follow out of the tree, or in circles; it does not enter hidden folders."""
-    real, found = root.resolve(), []
-    for folder, folders, files in os.walk(root):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for path in (Path(folder, name) for name in (*folders, *sorted(files))):
-            if path.is_symlink() and (path.is_dir() or not Path(os.path.realpath(path)).is_relative_to(real)):
-                found.append(path.relative_to(root).as_posix().encode("utf-8", "backslashreplace").decode())
-    return found
+    real, found, folders = root.resolve(), [], [root]
+    # Not os.walk, which calls itself for each folder inside another.
+    while folders:
+        with suppress(OSError), os.scandir(folders.pop()) as entries:
+            for path in (Path(entry.path) for entry in entries):
+                is_hidden_folder = path.name.startswith(".") and path.is_dir()
+                if path.is_symlink() and not is_hidden_folder:
+                    if path.is_dir() or not Path(os.path.realpath(path)).is_relative_to(real):
+                        found.append(path.relative_to(root).as_posix().encode("utf-8", "backslashreplace").decode())
+                elif path.is_dir() and not is_hidden_folder:
+                    folders.append(path)
+    return sorted(found)
 
 
 def _command() -> list[str] | None:

@@ -6,7 +6,6 @@ Long work shows its progress to a ``Watch`` and stops when the watch says so, wi
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from functools import partial
@@ -112,12 +111,16 @@ def add(
 
 def folder_extent(root: Path) -> FolderExtent:
     """The size of a folder; what cannot be read does not count, and no link is followed."""
-    sizes = []
-    for folder, _, names in os.walk(root):
-        for name in names:
-            with suppress(OSError):
-                found = Path(folder, name).lstat()
-                sizes += [found.st_size] if stat.S_ISREG(found.st_mode) else []
+    sizes, folders = [], [root]
+    # Not os.walk, which calls itself for each folder inside another.
+    while folders:
+        with suppress(OSError), os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                with suppress(OSError):
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(Path(entry.path))
+                    elif entry.is_file(follow_symlinks=False):
+                        sizes.append(entry.stat(follow_symlinks=False).st_size)
     return FolderExtent(root=str(root), files=len(sizes), size_bytes=sum(sizes))
 
 
