@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 from archipel.data import scan
 from archipel.data.files import DEEPEST, Folder
@@ -10,8 +15,17 @@ from archipel.data.formats.bids_validation import _leading_elsewhere
 from archipel.site.services.datasets import folder_extent
 from worlds.data_files import write_pairs
 
-DEPTH = 1_200
-"""Each of one letter; a path has at most 4,096. More than Python calls inside one another."""
+DEPTH = 400
+"""More than may call one another in these tests; pytest removes its folders by a function that calls itself."""
+
+
+@pytest.fixture(autouse=True)
+def few_calls() -> Iterator[None]:
+    """At most 300 functions that call one another, besides those of pytest."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(len(inspect.stack()) + 300)
+    yield
+    sys.setrecursionlimit(before)
 
 
 def deep(root: Path) -> Path:
