@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from archipel.data import scan
-from archipel.data.files import DEEPEST, Folder
+from archipel.data.files import Folder
 from archipel.data.formats.bids_validation import _leading_elsewhere
+from archipel.data.limits import DATA_LIMITS
 from archipel.site.services.datasets import folder_extent
 from worlds.data_files import write_pairs
 
@@ -44,8 +45,8 @@ def test_what_is_deeper_than_a_limit_is_one_finding_and_the_rest_is_read(tmp_pat
     problems = []
     assert not [place for place in Folder(root).files("**/*", problems) if place.startswith("a/")]
     assert [str(one) for one in problems] == [
-        f"{'a/' * 20}...: is {DEEPEST} folders deep or more; what is below it is not read; move the files that are "
-        "needed up"
+        f"{'a/' * 20}...: is {DATA_LIMITS.deepest} folders deep or more; what is below it is not read; "
+        "move the files that are needed up"
     ]
     assert len(scan("nifti-pairs", root).samples) == 2
     assert folder_extent(root).files == 5

@@ -7,7 +7,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from archipel.data import Cohort, RawSource, SubjectSet, scan, split, verify
+from archipel.data import Cohort, RawSource, SubjectSet, format_named, scan, split, verify
+from archipel.data.files import Folder
 from archipel.data.limits import DATA_LIMITS, DataLimits
 from archipel.tensors import blob_hash
 from archipel.vocabulary import BadInput, DataNeeds, ErrorCode
@@ -208,3 +209,11 @@ def test_faulty_rows_beyond_some_number_are_counted(tmp_path):
     found = scan("npz", tmp_path, limits=DataLimits(findings=3))
     assert [one.subject for one in found.errors] == ["p0", "p1", "p2"] and not found.samples
     assert [str(one) for one in found.problems[3:]] == ["table.npz: has 6 faulty rows more; fix the rows above first"]
+
+
+def test_rows_of_those_who_are_left_out_are_not_counted_as_faulty(tmp_path):
+    save(tmp_path, 9, x=np.full((9, 2), np.nan))
+    folder = Folder(tmp_path, leaves_out=lambda subject: subject < "p6", withdrawn="six", limits=DataLimits(findings=2))
+    found = format_named("npz").scan(folder, {})
+    assert [one.subject for one in found.errors] == ["p6", "p7"]
+    assert "has 1 faulty rows more" in str(found.problems[2])

@@ -26,9 +26,6 @@ LARGEST_FILE = 16 << 30
 LARGEST_READ = (2 << 30) + (1 << 20)
 """Bytes of a file that is read whole: a volume of the most voxels, and its header."""
 
-
-DEEPEST = 100
-"""Folders below each other that are read; a copy of a folder into itself makes any number of them."""
 HEADER_SUFFIXES = (".mhd", ".nhdr", ".hdr")
 """Of headers whose data is in another file under the same name."""
 DATA_SUFFIXES = (".raw", ".zraw", ".raw.gz", ".img", ".img.gz", ".gz", ".bin", ".dat", ".RAW", ".ZRAW", ".IMG")
@@ -93,7 +90,6 @@ Examine = Callable[[Path], Found]
 """Opens a file and returns its facts. Raises BadInput when it cannot be used."""
 ExamineBytes = Callable[[Path, bytes], Found]
 """The same for a file whose bytes are in memory already, so that it is read once for its hash and its facts."""
-
 
 LeavesOut = Callable[[str], bool]
 """Whether a subject is excluded or withdrawn."""
@@ -233,11 +229,12 @@ class Folder:
             )
             return record(hash=hashed, problem=problem_of(gone))
         except (BadInput, MemoryError) as error:
-            return record(hash=hashed, problem=problem_of(_without_memory(path, error)))
+            named = error if isinstance(error, BadInput) else short_of_memory(path)
+            return record(hash=hashed, problem=problem_of(named))
         try:
             facts_found = record(hash=hashed, facts=examine(), request=purpose.request)
-        except MemoryError as error:
-            return record(hash=hashed, problem=problem_of(_without_memory(path, error)))
+        except MemoryError:
+            return record(hash=hashed, problem=problem_of(short_of_memory(path)))
         except BadInput as error:
             facts_found = record(hash=hashed, problem=problem_of(error), request=purpose.request)
         else:
@@ -254,12 +251,11 @@ class Folder:
             for inner, kind in self._entries(place, "*", problems):
                 if kind != stat.S_IFDIR or (self.root / inner).is_symlink():
                     continue
-                if inner.count("/") < DEEPEST:
+                if inner.count("/") < self.limits.deepest:
                     yield from self._walk(inner, parts, problems, wanted)
                 else:
-                    shown = f"{inner[:40]}{'...' * (len(inner) > 40)}"
-                    cause = f"is {DEEPEST} folders deep or more; what is below it is not read"
-                    _report(problems, shown, cause, "move the files that are needed up")
+                    cause = f"is {self.limits.deepest} folders deep or more; what is below it is not read"
+                    _report(problems, f"{inner[:40]}...", cause, "move the files that are needed up")
             return
         for inner, kind in self._entries(place, head, problems):
             if rest and kind == stat.S_IFDIR:
@@ -370,10 +366,6 @@ def short_of_memory(path: Path) -> BadInput:
     cause = "needs more memory than this machine has left"
     remedy = "free memory and try again, or leave it out"
     return BadInput(Thing.file(f"{path.parent.name}/{path.name}"), cause, remedy, code=ErrorCode.BAD_DATA)
-
-
-def _without_memory(path: Path, error: BadInput | MemoryError) -> BadInput:
-    return error if isinstance(error, BadInput) else short_of_memory(path)
 
 
 def _checked_size(path: Path, found: os.stat_result, most: int) -> int:

@@ -22,6 +22,8 @@ class DataLimits:
     """Names in the header of a segmentation, and its layers; the largest atlases have some hundred."""
     columns: int = 30_000
     """Of a table; one of all genes has 20,000."""
+    deepest: int = 100
+    """Folders below each other that are read; a copy of a folder into itself makes any number of them."""
     findings: int = 1000
     """Lines or rows of one file that are named one by one; the others are counted."""
     pattern_s: int = 10

@@ -172,6 +172,7 @@ def _examined(path: Path, limits: DataLimits, leaves_out: LeavesOut) -> NpzFacts
     x, y, ids, parts = _arrays(path, limits)
     problems: list[DataIssue] = []
     faulty: list[int] = []
+    named = 0
     seen: set[str] = set()
     sound, digests, several = TextBuilder(), bytearray(), _several(ids)
     for row, subject in enumerate(ids):
@@ -181,15 +182,16 @@ def _examined(path: Path, limits: DataLimits, leaves_out: LeavesOut) -> NpzFacts
         problem = _problem(path, row, subject, subject in seen, _finite(x[row]) and _finite(y[row]))
         if problem is not None:
             faulty.append(row)
-            if len(faulty) <= limits.findings:
-                problems.append(problem)
+            named += 1
+            if named <= limits.findings:
+                problems.append(DataIssue(**problem))
         else:
             sound.add(f"\n{subject}" if digests else subject)
             digests += bytes.fromhex(_row_hash(x[row], y[row]).partition(":")[2])
         if hash(subject) in several:
             seen.add(subject)
-    if len(faulty) > limits.findings:
-        cause = f"has {len(faulty) - limits.findings} faulty rows more"
+    if named > limits.findings:
+        cause = f"has {named - limits.findings} faulty rows more"
         # The errors above ask for a decision; these rows are left out whatever it is.
         problems.append(_warning(path.name, cause, "fix the rows above first"))
     if not len(ids):
@@ -204,17 +206,17 @@ def _examined(path: Path, limits: DataLimits, leaves_out: LeavesOut) -> NpzFacts
     )
 
 
-def _problem(path: Path, row: int, subject: str, again: bool, finite: bool) -> DataIssue | None:
-    """What is wrong with a row, if anything is."""
+def _problem(path: Path, row: int, subject: str, again: bool, finite: bool) -> dict[str, str] | None:
+    """What is wrong with a row, if anything is, as the fields of an issue."""
     if not _is_id(subject):
         cause = f"row {row} has no id that a subject may have"
-        return DataIssue(thing=path.name, cause=cause, remedy="name it without / and control characters")
+        return {"thing": path.name, "cause": cause, "remedy": "name it without / and control characters"}
     if again:
         cause = f"is in {path.name} more than once"
-        return DataIssue(thing=subject, cause=cause, remedy="keep one row per subject", subject=subject)
+        return {"thing": subject, "cause": cause, "remedy": "keep one row per subject", "subject": subject}
     if not finite:
         cause = f"its row of {path.name} contains NaN or infinite values"
-        return DataIssue(thing=subject, cause=cause, remedy="fix or remove the row", subject=subject)
+        return {"thing": subject, "cause": cause, "remedy": "fix or remove the row", "subject": subject}
     return None
 
 
