@@ -132,7 +132,7 @@ def test_a_damaged_picture_is_a_line_and_the_others_are_used(root):
     found = scan("class-folders", root)
     assert [str(one).split(" (")[0] for one in found.problems] == [
         "a/1.png: is not a picture, or a damaged one",
-        "b/3.png: is not a picture, or a damaged one",
+        "b/3.png: is a web page or another text",
     ]
     assert [sample.subject for sample in found.samples] == ["2", "4"]
 
