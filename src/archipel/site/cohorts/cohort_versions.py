@@ -91,16 +91,18 @@ def freeze(
             "give for example 0.2",
             values={"least": 0, "below": 1},
         )
+    # Before the scan: two long cohorts are then never in memory together.
+    with site.database.read() as connection:
+        number = _newest_number(connection, entry.name)
+        if fraction is None or pseudonymise is None or recipe is None:
+            newest = _newest(connection, site.cohort_key, entry.name)
+            fraction = newest.fraction if fraction is None else fraction
+            pseudonymise = newest.has_pseudonyms if pseudonymise is None else pseudonymise
+            recipe = newest.recipe if recipe is None else recipe
     scan = catalog.usable_scan(site, entry, take_opt_outs, watch=watch)
     samples = Samples.of(scan.samples).sorted()
     subjects, key = samples.subjects, site.cohort_key
     with site.database.read() as connection:
-        number = _newest_number(connection, entry.name)
-        if fraction is None or pseudonymise is None or recipe is None:
-            newest = _newest(connection, key, entry.name)
-            fraction = newest.fraction if fraction is None else fraction
-            pseudonymise = newest.has_pseudonyms if pseudonymise is None else pseudonymise
-            recipe = newest.recipe if recipe is None else recipe
         settled = split_assignment.settled(connection, entry.name, fraction, subject_tokens(subjects, key))
     given = predefined_split(samples)
     before = (given.get(subject) if side is None else side for subject, side in zip(subjects, settled, strict=True))
