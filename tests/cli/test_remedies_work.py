@@ -19,7 +19,7 @@ from PIL import Image
 
 from archipel.site.services import datasets
 from archipel.site.state.folder import StateFolder
-from archipel.vocabulary import ArchipelError, DataNeeds, RosterEntry
+from archipel.vocabulary import ArchipelError, ColumnNeed, DataNeeds, InputValues, RosterEntry
 from worlds.data_files import write_pairs, write_rows, write_volume
 from worlds.people import ANNA
 from worlds.site import Terminal, make_site, take_offer
@@ -259,7 +259,45 @@ def an_experiment_of_another_kind(given: Input) -> Words:
     return ["plans", "zzz"]
 
 
+def structures_that_overlap(given: Input) -> Words:
+    drawn = np.zeros((4, 5, 6), np.uint8)
+    drawn[1:3] = 1
+    write_volume(given.folder / "data/s1/ct.nii.gz", np.ones((4, 5, 6), np.float32))
+    write_volume(given.folder / "data/s1/segmentations/liver.nii.gz", drawn)
+    write_volume(given.folder / "data/s1/segmentations/tumour.nii.gz", drawn[::-1].copy())
+    return ["dataset", "add", "organs", given.data()]
+
+
+def numbers_without_names(given: Input) -> Words:
+    datasets.add(given.site, "rows", write_rows(given.folder / "data"), by=ANNA)
+    classes = ColumnNeed(name="class", categories=("normal", "ill"))
+    given.offer("rows", DataNeeds(kind="arrays", target=classes))
+    return ["approve", "heart", "--yes"]
+
+
+def another_scale(given: Input) -> Words:
+    datasets.add(given.site, "rows", write_rows(given.folder / "data"), by=ANNA)
+    given.offer("rows", DataNeeds(kind="arrays", values={"x": InputValues(minimum=-1024, maximum=3071)}))
+    return ["approve", "heart", "--yes"]
+
+
+def two_tables_beside_pictures(given: Input) -> Words:
+    pictures_of_two_sizes(given)
+    for name in ("a.csv", "b.csv"):
+        (given.folder / "data" / name).write_text("image,label\np0,0\np1,1\np3,1\n")
+    return ["dataset", "add", "xray", given.data(), "--format", "picture-table"]
+
+
 CASES: list[tuple[Make, str, Remedy]] = [
+    (structures_that_overlap, "liver and tumour share voxels", retyped(r"(--option on_top=tumour) or")),
+    (structures_that_overlap, "liver and tumour share voxels", retyped(r"with (--option on_top=liver);")),
+    (numbers_without_names, "numbers without names", lambda said, words, given: [
+        ["dataset", "remove", "rows"],
+        ["dataset", "add", "rows", given.data(), *shlex.split(found(r"(--option \S+)\)", said))],
+        words]),
+    (another_scale, "looks like another scale",
+        mapped("rows", r"under (\[values\.x\])", r"(minimum = -1024)", r"(maximum = 3071)")),
+    (two_tables_beside_pictures, "holds 2 tables", retyped(r"(--option table=a.csv)")),
     (a_damaged_image, "sub-01", retyped(r"\((--leave-out-faulty)\)")),
     (names_with_endings, "no label has the name of an image", retyped(r"(--option image_suffix=.*)\n")),
     (visits_in_names, "share all but a side", retyped(r"one patient's, add (.*); if each")),

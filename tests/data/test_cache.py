@@ -24,12 +24,14 @@ from archipel.data import (
     RawSource,
     Sample,
     SampleData,
+    Samples,
     scan,
 )
+from archipel.data.cohorts import with_declared_columns
 from archipel.data.prepared.preparation import Preparation
 from archipel.data.prepared.source import Damaged, Keyed, PreparedFile, write_prepared
 from archipel.tensors import blob_hash
-from archipel.vocabulary import BadInput, Cancellation, Cancelled, ErrorCode, Watch, WorkProgress
+from archipel.vocabulary import BadInput, Cancellation, Cancelled, ColumnNeed, DataNeeds, ErrorCode, Watch, WorkProgress
 from worlds.examples import examples
 
 KEY = f"{'a' * 64}.{'b' * 32}"
@@ -173,11 +175,30 @@ def test_another_mapping_is_another_entry_and_another_name_of_a_column_is_not(tm
     assert len(keys) == 3
 
 
-def test_a_sample_is_made_again_for_other_values(tmp_path: Path) -> None:
+def test_rows_are_made_again_for_other_values_and_volumes_are_not(tmp_path: Path) -> None:
     (one,) = scan("nifti-pairs", volumes(tmp_path, 1)).samples
-    how = Preparation(layout="nifti-pairs")
     older = one.model_copy(update={"values": {"age": 61}})
-    assert list(how.keys([one])) != list(how.keys([older]))
+    for layout, is_same in (("nifti-pairs", True), ("picture-table", False)):
+        how = Preparation(layout=layout)
+        assert (list(how.keys([one])) == list(how.keys([older]))) is is_same
+
+
+def test_plans_with_other_columns_share_what_is_prepared_of_volumes(tmp_path: Path) -> None:
+    root, cache = volumes(tmp_path / "data", 2), PreparedCache(tmp_path / "cache", ROOM)
+    whole = cohort(root)
+    values = ({"age": 61.0, "sex": "f"}, {"age": 62.0, "sex": "f"})
+    known = [one.model_copy(update={"values": two}) for one, two in zip(whole.samples, values, strict=True)]
+    whole = whole.model_copy(update={"samples": Samples.of(known)})
+    made = []
+    for number, target in enumerate(("age", "sex", "age")):
+        needs = DataNeeds(kind="volumes", target=ColumnNeed(name=target, categories=("f",) if target == "sex" else ()))
+        asked = with_declared_columns(whole, needs)
+        with cache.prepare(root, asked) as prepared:
+            made.append(prepared.made)
+            readings = list(source(prepared, asked, tmp_path / f"worker{number}").read(asked.samples))
+        assert [list(one.values) for one in readings] == [[target]] * 2
+    assert made == [2, 0, 0]
+    assert [one.values["age"] for one in readings] == [61.0, 62.0]
 
 
 @pytest.mark.parametrize("layout", ["nifti-pairs", "npz"])

@@ -12,7 +12,7 @@ from archipel.governance import job_hash
 from archipel.plans import load
 from archipel.tensors import blob_hash, encode
 from archipel.transport.messages import DatasetSummary, DisclosedColumn
-from archipel.vocabulary import BadInput, Conflict, PrivacyTerms, Release, StepTerms
+from archipel.vocabulary import BadInput, Conflict, InputValues, PrivacyTerms, Release, StepTerms
 from worlds.research import TINY_PLAN, World
 
 SUM = PrivacyTerms(release=Release.SUM)
@@ -29,6 +29,7 @@ def test_datasets_are_counts_and_schema(federation: archipel.Federation) -> None
         "labels",
         "modalities",
         "columns",
+        "values",
         "connected",
     ]
     assert found["subjects"].tolist() == [20, 21, 22]
@@ -260,3 +261,26 @@ def test_a_dataset_that_lacks_a_modality_of_the_plan_is_left_out_aloud(
     assert [(one.site, one.dataset) for one in made.job.roster] == [("site-a", "both"), ("site-c", "silent")]
     chosen = federation.create(plan, sites=["site-b"]).job
     assert [one.dataset for one in chosen.roster] == ["one"], "a mapping at the site may have the other"
+
+
+def test_sites_whose_numbers_differ_are_named(federation: archipel.Federation, tell: Tell, tmp_path: Path) -> None:
+    def table(**values: object) -> list[DatasetSummary]:
+        told = {"x": InputValues.model_validate(values)}
+        return [DatasetSummary(name="table", kind="arrays", subjects=22, values=told)]
+
+    for site, kind in {"site-a": "uint8", "site-b": "uint16", "site-c": "uint8"}.items():
+        tell(site, table(type=kind))
+    with pytest.warns(UserWarning, match="values of x are not the same everywhere: uint8 at site-a, site-c; uint16 at"):
+        made = federation.create(TINY_PLAN)
+    assert len(made.differing) == 1 and made.job.sites == ("site-a", "site-b", "site-c")
+    plan = tmp_path / "eight_bits.py"
+    needs = (
+        'DataNeeds(kind="arrays", minimum_subjects=2, values={"x": InputValues(type="uint8", maximum=255, minimum=0)})'
+    )
+    text = TINY_PLAN.read_text().replace('DataNeeds(kind="arrays", minimum_subjects=2)', needs)
+    plan.write_text(text.replace("import DataNeeds,", "import DataNeeds, InputValues,"))
+    tell("site-c", table(type="uint8", minimum=0, maximum=1))
+    with pytest.warns(UserWarning, match="site-b .table has values of x uint16, the plan needs uint8, 0 to 255"):
+        made = federation.create(plan)
+    assert made.job.sites == ("site-a",) and "uint8, 0 to 1" in made.left_out["site-c"]
+    assert federation.datasets()["values"].tolist()[1] == "x: uint16"

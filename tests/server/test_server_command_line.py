@@ -165,6 +165,38 @@ def test_a_site_is_removed_only_when_somebody_says_so(state: Path) -> None:
     assert "Sites: none" in archipel("server", "site", "list", state=state).stdout
 
 
+UNKNOWN = [
+    (("join-token", "revoke", "abcdef"), "join-token list"),
+    (("certificate", "revoke", "abcdef", "--reason", "lost"), "certificate list"),
+    (("token", "revoke", "abcdef"), "token list"),
+    (("site", "remove", "nobody", "--yes"), "site list"),
+]
+
+
+@pytest.mark.parametrize(("words", "listing"), UNKNOWN, ids=[listing for _, listing in UNKNOWN])
+def test_the_list_that_an_error_tells_to_type_has_the_names(state: Path, words: tuple[str, ...], listing: str) -> None:
+    archipel("server", "token", "create", "ada", "--scope", "operate", state=state)
+    token = JoinToken.decode(archipel("server", "join-token", "create", "berlin", state=state).stdout.strip())
+    with ServerContext.open(ServerState(state)) as federation:
+        federation.enrolment.enrol(Applicant("berlin").request(token), datetime.now(UTC))
+    refused = archipel("server", *words, state=state)
+    typed = re.search(r"`archipel (server [a-z -]+)`", refused.stderr)
+    assert refused.returncode == 1 and typed is not None and typed[1] == f"server {listing}"
+    shown = archipel(*typed[1].split(), "--json", state=state)
+    assert shown.returncode == 0
+    (row,) = json.loads(shown.stdout)
+    name = next(str(row[key]) for key in ("serial", "id", "site") if key in row)
+    again = [name if word in ("abcdef", "nobody") else word for word in words]
+    done = archipel("server", *again, state=state)
+    # A token that was used lets its site in: what ends that is the next command to type.
+    if listing == "join-token list":
+        undo = re.search(r"`archipel (server site remove berlin)`", done.stderr)
+        assert undo is not None
+        done = archipel(*undo[1].split(), "--yes", state=state)
+        assert "Sites: none" in archipel("server", "site", "list", state=state).stdout
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_stopped_server_is_said_to_be_stopped_and_how_to_start_it(state: Path) -> None:
     done = archipel("server", "status", state=state)
     assert (done.returncode, "Experiments: none" in done.stdout) == (1, True)

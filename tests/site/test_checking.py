@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import shutil
 import threading
 import time
@@ -37,6 +38,7 @@ from archipel.vocabulary import NotFound, Refused, ShowProgress, Task
 from worlds.data_files import write_pairs, write_rows, write_volume
 from worlds.offers import VOXELS, findings, offered
 from worlds.people import ANNA, approve
+from worlds.site import Terminal
 
 pytestmark = [
     pytest.mark.processes,
@@ -150,8 +152,13 @@ def test_the_local_step_needs_the_approval_or_a_word_that_is_journaled(with_tabl
     with pytest.raises(Refused, match="add --i-have-read-the-plan"):
         asyncio.run(run_checks(Checks(with_table, "heart", by=ANNA), CheckStep.LOCAL))
     assert "checked" not in kinds(with_table)
-    rungs = asyncio.run(run_checks(Checks(with_table, "heart", by=ANNA), CheckStep.LOCAL, plan_was_read=True, passes=2))
-    assert [(rung.step, rung.go) for rung in rungs] == [(step, True) for step in CheckStep]
+    terminal, words = Terminal(with_table.folder), ("check", "heart", "--step", "local", "--passes", "2")
+    refused = re.search(r"add (--i-have-read-the-plan)$", str(terminal(*words).exception))
+    assert refused is not None
+    done = terminal(*words, refused[1], "--json")
+    assert done.exit_code == 0, done.output
+    steps = [(one["step"], one["go"]) for one in json.loads(done.stdout[done.stdout.index("{") :])["steps"]]
+    assert steps == [(step, True) for step in CheckStep]
     assert kinds(with_table).count("plan-read-for-a-check") == 1
     assert "worker-started" not in kinds(with_table)
 

@@ -18,6 +18,7 @@ from archipel.site.state.folder import StateFolder
 from archipel.site.state.settings import SiteSettings
 from archipel.transport import AnswerMessage, DatasetsMessage, DatasetSummary, Hello
 from archipel.transport.messages import from_site
+from archipel.vocabulary import InputValues, ValueRange
 from worlds.data_files import write_pairs, write_rows
 from worlds.people import ANNA, approve
 from worlds.site import take_offer
@@ -183,7 +184,7 @@ def test_a_count_that_is_none_is_refused(subjects: object) -> None:
 
 def test_nothing_is_told_but_these_fields() -> None:
     """A field more in the message is a decision that this test makes somebody take."""
-    assert set(DatasetSummary.model_fields) == {"name", "kind", "subjects", "labels", "modalities", "columns"}
+    assert set(DatasetSummary.model_fields) == {"name", "kind", "subjects", "labels", "modalities", "columns", "values"}
     assert set(json.loads(DatasetSummary(name="a", kind="arrays", subjects="<5").model_dump_json())) == set(
         DatasetSummary.model_fields
     )
@@ -205,3 +206,16 @@ def test_a_label_that_no_sample_has_is_not_offered(hospital: StateFolder, tmp_pa
         "label_names.2 posterior: no sample has value 2 (there: 1, 5)",
         "label_names.9 ghost: no sample has value 9 (there: 1, 5)",
     )
+
+
+def test_of_numbers_the_type_and_what_a_person_declared_are_told(hospital: StateFolder, tmp_path: Path) -> None:
+    rows = datasets.add(hospital, "rows", write_rows(tmp_path / "rows"), "npz", by=ANNA).dataset
+    assert list(rows.summary.values) == ["x"], "the range is known here"
+    assert disclosure.summary(rows, 5).values == {"x": InputValues(type="float64")}
+    scale = {"image": ValueRange(minimum=-1024, maximum=3071, unit="HU"), "other": ValueRange(unit="SUV")}
+    root = write_pairs(tmp_path / "brain", 6)
+    brain = datasets.add(hospital, "brain", root, "nifti-pairs", by=ANNA).dataset
+    assert disclosure.summary(brain, 5).values == {}
+    mapped = brain.model_copy(update={"mapping": DataMapping(values=scale, modalities={"CT": "image"})})
+    told = InputValues(minimum=-1024, maximum=3071, unit="HU")
+    assert disclosure.summary(mapped, 5).values == {"CT": told, "image": told}

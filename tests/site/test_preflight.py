@@ -287,3 +287,25 @@ def test_the_command_takes_the_experiment_also_as_a_job(with_table: StateFolder,
     for words in (["check"], ["check", "heart", "--job", "lung"]):
         refused = CliRunner().invoke(app, [*words, *state])
         assert isinstance(refused.exception, BadInput) and "name one experiment" in str(refused.exception)
+
+
+@pytest.mark.parametrize(("layout", "name", "scale"), [
+    ("class-folders", "x", "minimum=0, maximum=100"),
+    ("nifti-pairs", "image", "minimum=-1024, maximum=3071"),
+    ("npz", "x", "minimum=0"),
+])  # fmt: skip
+def test_files_that_are_not_on_the_plans_scale_are_named_with_their_values(
+    hospital: StateFolder, tmp_path: Path, layout: str, name: str, scale: str
+) -> None:
+    root = MADE[layout](tmp_path / "there")
+    entry = datasets.add(hospital, "there", root, layout, by=ANNA).dataset
+    needs = f'{NEEDS[layout]}, values={{"{name}": InputValues({scale})}}'
+    offered(hospital, tmp_path, dataset="there", needs=needs)
+    rung = checked(hospital)
+    assert not rung.go
+    (need,) = [one.message for one in rung.findings if one.what.startswith(f"values of {name}: ")]
+    assert need.startswith("not met")
+    named = [one.message for one in rung.findings if one.what == f"values of {name}"]
+    found = entry.summary.values[name]
+    assert any(said.endswith(f"to {found.maximum:.6g}") for said in named)
+    assert all((root / said.partition(" holds ")[0]).is_file() for said in named) and named

@@ -14,7 +14,7 @@ from worlds.site import SERVER
 PLAN = '''
 import numpy as np
 from archipel.plans import Plan, TrainingResult
-from archipel.vocabulary import DataNeeds, MetricSpec, MetricSum
+from archipel.vocabulary import DataNeeds, InputValues, MetricSpec, MetricSum
 
 class Means(Plan):
     """Learns the mean of x; each pass goes half of the way."""

@@ -44,6 +44,7 @@ def short_summary(summary: DataSchema) -> str:
 def summary_lines(summary: DataSchema) -> list[str]:
     """What a dataset holds, each column on a line of its own."""
     lines = _beside_columns(summary, None)
+    lines += [f"values of {name}: {one.minimum:.6g} to {one.maximum:.6g}" for name, one in summary.values.items()]
     lines += [f"column {name}: {_column(column)}" for name, column in summary.columns.items()]
     lines += [f"{gap.samples} samples lack {abbreviate(gap.columns, None)}" for gap in summary.gaps]
     return lines
@@ -96,6 +97,9 @@ def disclosed_lines(summary: DatasetSummary) -> list[str]:
         lines.append("  labels " + abbreviate((f"{value} {name}" for value, name in summary.labels.items()), None))
     if summary.modalities:
         lines.append("  images " + abbreviate(summary.modalities, None))
+    if summary.values:
+        shown = (f"{name}: {values}" for name, values in summary.values.items())
+        lines.append("  values of " + abbreviate(shown, None))
     for column in summary.columns:
         unit = f" in {column.unit}" if column.unit else ""
         categories = f": {abbreviate(column.categories, None)}" if column.categories else ""
@@ -114,6 +118,7 @@ def mapping_lines(mapping: DataMapping) -> list[str]:
         lines.append("  labels are called " + abbreviate((f"{value} {name}" for value, name in names.items()), None))
     if images := mapping.modalities:
         lines.append("  images " + abbreviate((f"{asked} is {stored}" for asked, stored in images.items()), None))
+    lines += [f"  values of {name} are {scale}" for name, scale in mapping.values.items()]
     lines += [f"  column {name}: {_rule(name, rule)}" for name, rule in mapping.columns.items()]
     if mapping.drop_incomplete:
         lines.append("  samples that lack a column are left out")

@@ -83,6 +83,8 @@ def run(
         # On standard error, so that --json leaves standard output to the result.
         for left_out, reason in experiment.left_out.items():
             typer.echo(f"left out: {left_out} ({reason})", err=True)
+        for sentence in experiment.differing:
+            typer.echo(sentence, err=True)
         experiment.submit()
         asked = ", ".join(f"{entry.site} ({entry.dataset})" for entry in experiment.job.roster)
         typer.echo(f"experiment {experiment.name} is offered to {asked}", err=True)

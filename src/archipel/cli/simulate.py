@@ -70,7 +70,7 @@ def simulate(
     from archipel.simulation import train_pooled
     from archipel.simulation.scores import model_scores, scores
     from archipel.storage import disk_errors_named
-    from archipel.vocabulary import BadInput, Baselines, RosterEntry, RoundTerms
+    from archipel.vocabulary import BadInput, Baselines, RosterEntry, RoundTerms, differing_values
 
     if out is not None and not os.access(out.parent, os.W_OK):
         raise BadInput(str(out.parent), "is not a folder that can be written to", "choose another place for --out")
@@ -81,6 +81,9 @@ def simulate(
             "write the sites' formats, options and mappings into its tables",
         )
     specs = _sites(load_own(package(plan, entry=entry)).needs, data, sites, layout, option, mapping)
+    # On standard error, so that --json leaves standard output to the result.
+    for sentence in differing_values({site.name: site.values for site in specs}):
+        typer.echo(sentence, err=True)
     values = arguments(set_)
     nobody = "ed25519:" + "0" * 64
     drafted = draft(

@@ -102,6 +102,26 @@ class ColumnSummary(Record):
     """How many values of a censored column are limits: what is known is that the value is below or above."""
 
 
+class FoundValues(Record):
+    """The least and the greatest value of an input in all samples, and the narrowest range of a sample where samples
+    were measured one by one. It does not say whose they are."""
+
+    minimum: float
+    maximum: float
+    narrowest: tuple[float, float] | None = None
+
+    def joined(self, other: FoundValues | None) -> FoundValues:
+        """Those of both."""
+        if other is None:
+            return self
+        narrow = [one.narrowest for one in (other, self) if one.narrowest is not None]
+        return FoundValues(
+            minimum=min(self.minimum, other.minimum),
+            maximum=max(self.maximum, other.maximum),
+            narrowest=min(narrow, key=lambda ends: ends[1] - ends[0], default=None),
+        )
+
+
 class Gap(Record):
     """Columns that are missing together, and in how many samples exactly these are."""
 
@@ -129,6 +149,8 @@ class DataSchema(Record):
     spacing_mm_median: tuple[float, ...] = ()
     columns: dict[str, ColumnSummary] = {}
     gaps: tuple[Gap, ...] = ()
+    values: dict[str, FoundValues] = {}
+    """The range of the stored values by modality, for kind ``arrays`` that of ``x``."""
     arrays: dict[str, str] = {}
     """For kind ``arrays``: name of each array with its type and the shape of one sample, as ``float32 [28, 28]``."""
 

@@ -6,7 +6,7 @@ The experiment itself lives at the server. A handle stores nothing else, so clos
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,7 +42,8 @@ _GOES_ON = (ExperimentState.RUNNING, ExperimentState.WAITING)
 class Experiment:
     """One experiment. ``job`` is what every site of it approves, ``job_hash`` what they sign.
 
-    ``left_out`` are, for one that was just created, the sites that do not take part, each with the reason.
+    ``left_out`` are, for one that was just created, the sites that do not take part, each with the reason;
+    ``differing`` a sentence for each input whose numbers are not the same at all sites.
 
     >>> import archipel
     >>> federation = archipel.connect()
@@ -60,9 +61,10 @@ class Experiment:
         job: Job,
         drafted: Draft | None = None,
         left_out: Mapping[str, str] | None = None,
+        differing: Sequence[str] = (),
     ) -> None:
         self._connection, self._draft = connection, drafted
-        self.job, self.left_out = job, dict(left_out or {})
+        self.job, self.left_out, self.differing = job, dict(left_out or {}), tuple(differing)
         self.job_hash = job_hash(job)
         self.screen: Callable[[], Display] = choose_screen
 

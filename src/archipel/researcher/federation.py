@@ -133,13 +133,15 @@ class Federation:
                 "labels": ", ".join(f"{value} {name}" for value, name in dataset.labels.items()),
                 "modalities": ", ".join(dataset.modalities),
                 "columns": ", ".join(map(_column, dataset.columns)),
+                "values": ", ".join(f"{name}: {values}" for name, values in dataset.values.items()),
                 "connected": site.connected,
             }
             for site in self._sites()
             for dataset in site.datasets
         ]
         return to_table(
-            rows, columns=["site", "dataset", "kind", "subjects", "labels", "modalities", "columns", "connected"]
+            rows,
+            columns=["site", "dataset", "kind", "subjects", "labels", "modalities", "columns", "values", "connected"],
         )
 
     def create(
@@ -185,10 +187,12 @@ class Federation:
         loaded = load_own(package(path, class_name, plan_entry))
         _check_loss(loaded)
         _check_name(name)
-        roster, left_out = choose(self._sites(), loaded.needs, sites)
+        roster, left_out, differing = choose(self._sites(), loaded.needs, sites)
         if left_out:
             words = "; ".join(f"{site} ({reason})" for site, reason in left_out.items())
             warnings.warn(f"left out: {words}", stacklevel=2)
+        for sentence in differing:
+            warnings.warn(sentence, stacklevel=2)
         drafted = draft(
             path,
             experiment=name or f"{_slug(path.resolve().stem)}-{secrets.token_hex(3)}",
@@ -209,7 +213,7 @@ class Federation:
         )
         check_strategy(drafted.job)
         check_releases(drafted.job)
-        return Experiment(self._connection, drafted.job, drafted, left_out)
+        return Experiment(self._connection, drafted.job, drafted, left_out, differing)
 
     def experiment(self, name: str) -> Experiment:
         """An experiment that was submitted before. Raises NotFound."""

@@ -6,12 +6,12 @@ A site that does not take part is returned with the reason.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from archipel.transport.messages import DatasetSummary
 from archipel.transport.rest import SiteView
-from archipel.vocabulary import BadInput, DataNeeds, RosterEntry, Thing
+from archipel.vocabulary import ARRAY, BadInput, DataNeeds, RosterEntry, Thing, differing_values
 from archipel.vocabulary.visible import escape_hidden
 
 Wanted = Sequence[str] | Mapping[str, str | None] | None
@@ -19,10 +19,12 @@ Wanted = Sequence[str] | Mapping[str, str | None] | None
 
 
 class Chosen(NamedTuple):
-    """The roster in site order, and the sites that are not in it: name to reason."""
+    """The roster in site order, the sites that are not in it (name to reason), and a sentence for each input whose
+    numbers are not the same at the sites that disclose them."""
 
     roster: tuple[RosterEntry, ...]
     left_out: Mapping[str, str]
+    differing: tuple[str, ...]
 
 
 def choose(sites: Sequence[SiteView], needs: DataNeeds, wanted: Wanted) -> Chosen:
@@ -46,7 +48,17 @@ def choose(sites: Sequence[SiteView], needs: DataNeeds, wanted: Wanted) -> Chose
         RosterEntry(site=name, identity_key=known[name].identity_key, dataset=dataset)
         for name, dataset in sorted(chosen.items())
     )
-    return Chosen(tuple(entries), left_out)
+    return Chosen(tuple(entries), left_out, tuple(_differing(known, chosen, needs)))
+
+
+def _differing(known: Mapping[str, SiteView], chosen: Mapping[str, str], needs: DataNeeds) -> Iterator[str]:
+    """Where the chosen datasets hold other numbers for what the plan reads."""
+    read = (*needs.images, *((ARRAY,) if needs.kind == "arrays" else ()))
+    values = {}
+    for site, name in chosen.items():
+        disclosed = next(one.values for one in known[site].datasets if one.name == name)
+        values[site] = {what: disclosed[what] for what in read if what in disclosed}
+    return differing_values(values)
 
 
 def _asked_for(
@@ -93,7 +105,16 @@ def _objection(dataset: DatasetSummary, needs: DataNeeds) -> str:
     # A site that named no labels is judged by its own policy and by the worker.
     labels = dataset.labels
     differing = [value for value in needs.labels if labels and labels.get(value) != needs.labels[value]]
-    return f"has labels {_labels(labels)}, the plan needs {_labels(needs.labels)}" if differing else ""
+    if differing:
+        return f"has labels {_labels(labels)}, the plan needs {_labels(needs.labels)}"
+    for name, asked in needs.values.items():
+        disclosed = dataset.values.get(name)
+        if disclosed is None:
+            continue
+        is_other_type = disclosed.type and asked.type and disclosed.type != asked.type
+        if is_other_type or disclosed.contradicts(asked):
+            return f"has values of {name} {escape_hidden(str(disclosed))}, the plan needs {asked}"
+    return ""
 
 
 def _lacks(dataset: DatasetSummary, needs: DataNeeds) -> str:

@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from archipel.data import Cohort, DataMapping, Source, Verdict, check_needs, read_mapping, scan
-from archipel.data.cohorts import predefined_split
+from archipel.data.cohorts import known_values, predefined_split
 from archipel.data.formats import settled
-from archipel.vocabulary import BadInput, DataNeeds, ErrorCode, Record, Thing
+from archipel.vocabulary import BadInput, DataNeeds, ErrorCode, InputValues, Record, Thing
 
 _DEFAULT_FORMATS = {"volumes": "nifti-pairs", "arrays": "npz", "table": "table"}
 
 
 @dataclass(frozen=True)
 class SimulatedSite:
-    """A site's name, the cohort it trains on, and the folder of its dataset or another source of its samples."""
+    """A site's name, the cohort it trains on, the folder of its dataset or another source of its samples, and what is
+    known of the numbers that plans read."""
 
     name: str
     data: Path | Source
     cohort: Cohort
+    values: Mapping[str, InputValues] = field(default_factory=dict)
 
 
 def scanned_site(
@@ -54,7 +56,7 @@ def scanned_site(
     cohort = Cohort(
         dataset="data", format=layout, options=kept, mapping=mapping, samples=scanned.samples, validation=held_out
     )
-    return SimulatedSite(name, root, cohort)
+    return SimulatedSite(name, root, cohort, known_values(scanned.schema, mapping))
 
 
 class SiteDescription(Record):

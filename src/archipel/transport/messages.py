@@ -16,6 +16,7 @@ from archipel.vocabulary import (
     ExperimentId,
     Failure,
     Hash,
+    InputValues,
     Job,
     Name,
     Record,
@@ -63,7 +64,9 @@ class DisclosedColumn(Record):
 class DatasetSummary(Record):
     """What a site discloses of a dataset: its name, kind, how many subjects, and text it made public; never a row.
 
-    ``subjects`` is ``<5`` where they are fewer than the site's smallest cell of 5.
+    ``values`` are the type of the array ``x``, and of it or of modalities the scale that a person wrote into the
+    mapping: no number that is computed from data. ``subjects`` is ``<5`` where they are fewer than the site's
+    smallest cell of 5.
     """
 
     name: Name
@@ -72,6 +75,7 @@ class DatasetSummary(Record):
     labels: Annotated[dict[ShortText, ShortText], Field(max_length=MOST_LABELS)] = {}
     modalities: Annotated[Many[Name], Field(max_length=MOST_MODALITIES)] = ()
     columns: Annotated[Many[DisclosedColumn], Field(max_length=MOST_COLUMNS)] = ()
+    values: Annotated[dict[Name, InputValues], Field(max_length=MOST_MODALITIES)] = {}
 
 
 MOST_DATASETS = 100

@@ -40,7 +40,7 @@ from archipel.vocabulary.long_work import (
     show_nothing,
 )
 from archipel.vocabulary.names import ExperimentId, Hash, Name, SiteName, Value
-from archipel.vocabulary.needs import ColumnNeed, DataKind, DataNeeds
+from archipel.vocabulary.needs import ARRAY, ColumnNeed, DataKind, DataNeeds, InputValues, ValueRange, differing_values
 from archipel.vocabulary.parameters import HyperParameter, check_arguments
 from archipel.vocabulary.plans import PlanPath, PlanReference
 from archipel.vocabulary.records import JsonObject, Record
@@ -51,6 +51,7 @@ from archipel.vocabulary.tasks import Count, MetricSum, RoundClosed, Task, TaskK
 from archipel.vocabulary.things import ErrorValue, Thing
 
 __all__ = [
+    "ARRAY",
     "EXCEPTION_CLASSES",
     "UNWATCHED",
     "UPDATE_FIELDS",
@@ -72,6 +73,7 @@ __all__ = [
     "Failure",
     "Hash",
     "HyperParameter",
+    "InputValues",
     "Job",
     "JsonObject",
     "MetricSpec",
@@ -105,9 +107,11 @@ __all__ = [
     "TrainingPass",
     "Update",
     "Value",
+    "ValueRange",
     "Watch",
     "WorkProgress",
     "WorkerLimits",
     "check_arguments",
+    "differing_values",
     "show_nothing",
 ]

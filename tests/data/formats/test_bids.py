@@ -412,3 +412,33 @@ def test_images_on_two_grids_may_be_read_alone(tree):
     (said,) = scan("bids", tree, options).errors
     name, value = said.remedy.rpartition("--option ")[2].split("=")
     assert said.subject == "sub-02" and scan("bids", tree, {**options, name: value}).errors == ()
+
+
+def two_pipelines(tree):
+    nifti(tree / "derivatives/other/sub-01/ses-pre/anat/sub-01_ses-pre_desc-brain_mask.nii.gz", segmentation(1))
+    return {"label": "desc-manual_dseg"}
+
+
+def another_ending(tree):
+    return {"label": "seg"}
+
+
+def an_ending_of_two(tree):
+    for subject, inside in (("sub-01", "ses-pre/"), ("sub-01", "ses-post/"), ("sub-02", ""), ("sub-03", "")):
+        stem = f"{subject}_{inside.strip('/')}_" if inside else f"{subject}_"
+        nifti(tree / f"derivatives/hand/{subject}/{inside}anat/{stem}desc-auto_dseg.nii.gz", segmentation(4))
+    return {"label": "dseg"}
+
+
+def labels_that_nobody_asked_for(tree):
+    return {}
+
+
+@pytest.mark.parametrize("made", [two_pipelines, another_ending, an_ending_of_two, labels_that_nobody_asked_for])
+def test_the_options_that_a_sentence_proposes_end_it(tree, made):
+    options = {"suffix": "T1w", "validate": "no", **made(tree)}
+    said = next(one for one in scan("bids", tree, options).problems if "--option " in one.remedy)
+    proposed = dict(re.findall(r"--option (\w+)=([\w.-]+)", said.remedy))
+    found = scan("bids", tree, options | proposed)
+    assert proposed and said not in found.problems and found.errors == ()
+    assert all("label" in sample.files for sample in found.samples) and len(found.samples) == 4

@@ -463,3 +463,16 @@ def test_masks_beside_the_pictures_of_a_class_are_not_its_pictures(tmp_path):
         "7 masks beside pictures, by their names (first benign/benign (0)_mask.png beside benign (0).png); left out of "
         "the classes"
     )
+
+
+def test_a_pattern_finds_the_visit_in_a_name(tmp_path):
+    for place in ("well/p1_2020.png", "ill/p1_2021.png", "ill/p2_2020.png"):
+        picture(tmp_path, place)
+    found = scan("class-folders", tmp_path, {"subject": "^[^_]+", "session": "[0-9]+$"})
+    assert [one.key for one in found.samples] == [("p1", "2020"), ("p1", "2021"), ("p2", "2020")]
+    with pytest.raises(BadInput, match="needs the option subject"):
+        scan("class-folders", tmp_path, {"session": "[0-9]+$"})
+    for place in ("well/p1/a_2020.png", "ill/p1/a_2021.png"):
+        picture(tmp_path / "patients", place)
+    found = scan("class-folders", tmp_path / "patients", {"session": "[0-9]+$"})
+    assert [one.key for one in found.samples] == [("p1", "2020"), ("p1", "2021")]

@@ -12,6 +12,7 @@ import pytest
 from made_volumes import AFFINE, intensities, nifti
 from test_grids import headed, moved_pair
 from test_label_values import SHAPE, blocks, pair
+from test_layout import box, organs
 from test_segments import LIVER, SPLEEN, TUMOUR, cropped, keys, subject, two_numberings
 
 from archipel.data import scan
@@ -97,6 +98,10 @@ CASES = {
     ),
     "does not name its segments": lambda root: segmented(root, LIVER, "", {"segments": "liver"}),
     "has segments that overlap": lambda root: segmented(root, np.stack([LIVER, TUMOUR]), BOTH, layers_at=0),
+    "has structures that overlap": lambda root: organs(root, liver=box(1, 2), spleen=box(2)),
+    "voxels that both have": lambda root: segmented(
+        root, np.stack([LIVER, TUMOUR]), BOTH, {"on_top": "tumour"}, layers_at=0
+    ),
     "is not a part of the grid of the": cut,
     "mm apart at their corners": lambda root: moved_pair(root, 0.5),
     "has no geometry": unplaced,

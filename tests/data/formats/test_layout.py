@@ -12,7 +12,7 @@ import pytest
 from conformance import SUBJECTS, Conformance, Expected
 from made_volumes import AFFINE, intensities, nifti, segmentation
 
-from archipel.data import MemoryIndex, format_named, scan
+from archipel.data import Cohort, MemoryIndex, cohort_hash, format_named, scan
 from archipel.data.formats import settled
 from archipel.data.formats.known_layouts import KNOWN_LAYOUTS
 from archipel.data.formats.path_templates import PathTemplate
@@ -124,7 +124,7 @@ def test_structures_keep_their_values_when_others_come_later(tmp_path):
 def test_structures_that_overlap_are_named_and_never_merged(tmp_path):
     found = organs(tmp_path, liver=box(1, 2), spleen=box(2))
     assert found.samples == ()
-    assert "segmentations/spleen.nii.gz: overlaps a/segmentations/liver.nii.gz in 42 voxels" in str(found.errors[0])
+    assert "a/segmentations: has structures that overlap: liver and spleen share voxels (42)" in str(found.errors[0])
     alone = scan("layout", tmp_path, settled("layout", tmp_path, {"layout": "totalsegmentator", "structures": "liver"}))
     assert alone.errors == () and alone.schema.label_values == {"0": 1, "1": 1}
 
@@ -327,3 +327,30 @@ def test_a_withdrawn_patients_row_is_not_kept_where_a_pattern_finds_patients_in_
     scan("layout", tmp_path, options, index, "P01".__eq__)
     kept = repr(index._known)
     assert "common" in kept and "rare" not in kept
+
+
+def test_structures_that_overlap_are_decided_by_name_and_counted(tmp_path):
+    found = organs(tmp_path, liver=box(1, 2), spleen=box(2, 3), tumour=box(2))
+    (problem,) = found.errors
+    assert "liver and spleen share voxels (42), " in problem.cause
+    proposed = re.search(r"on_top=(\S+),? ", problem.remedy)[1].rstrip(",")
+    base = {"layout": "totalsegmentator"}
+    for order in (proposed, "tumour,spleen", "spleen"):
+        options = settled("layout", tmp_path, {**base, "on_top": order})
+        decided = scan("layout", tmp_path, options)
+        assert decided.errors == () and len(decided.samples) == 1
+        top = order.split(",")[0]
+        assert any(f"{top} keeps 42 voxels that both have" in one.cause for one in decided.problems)
+        reading = next(format_named("layout").read(tmp_path, decided.samples, options))
+        value = {"liver": 1, "spleen": 2, "tumour": 3}[top]
+        assert (reading.label[2] == value).all() and (reading.label[1] == 1).all()
+
+
+def test_which_structure_keeps_voxels_is_in_the_hash_of_a_cohort(tmp_path):
+    organs(tmp_path, liver=box(1, 2), spleen=box(2))
+    hashes = set()
+    for top in ("liver", "spleen"):
+        options = settled("layout", tmp_path, {"layout": "totalsegmentator", "on_top": top})
+        samples = scan("layout", tmp_path, options).samples
+        hashes.add(cohort_hash(Cohort(dataset="d", format="layout", options=options, samples=samples), b"k" * 16))
+    assert len(hashes) == 2

@@ -3,12 +3,15 @@ from __future__ import annotations
 import json
 import shutil
 
+import numpy as np
 import pytest
 from conformance import SUBJECTS, Conformance, Expected
 from made_volumes import AFFINE, intensities, nifti, segmentation
+from PIL import Image
 
 from archipel.data import scan
-from archipel.data.formats import detect
+from archipel.data.formats import detect, format_named
+from archipel.vocabulary import BadInput
 from real_data import real_data
 
 DESCRIPTION = {
@@ -134,9 +137,61 @@ def test_a_decathlon_task_whose_ids_have_four_digits_is_one(tmp_path):
     assert [fit.format for fit in detect(tmp_path)] == ["msd"]
 
 
-def test_pictures_are_refused_with_the_way_out(tmp_path):
-    describe(tmp_path, file_ending=".png")
+def pictures(root, ending=".png", colours=False, **changes):
+    describe(root, **{"file_ending": ending, "channel_names": {"0": "grey"}, **changes})
+    draw, label = np.random.default_rng(0), np.zeros((5, 8), np.uint8)
+    label[2:4, 3:7] = 1
+    for case in ("a", "b"):
+        for place, values in (
+            (f"imagesTr/{case}_0000{ending}", draw.integers(0, 255, (5, 8, 3) if colours else (5, 8)).astype(np.uint8)),
+            (f"labelsTr/{case}{ending}", label),
+        ):
+            (root / place).parent.mkdir(exist_ok=True)
+            Image.fromarray(values).save(root / place)
+    return label
+
+
+@pytest.mark.parametrize("ending", [".png", ".bmp", ".tif"])
+def test_2d_images_are_volumes_of_one_slice(tmp_path, ending):
+    label = pictures(tmp_path, ending)
+    assert [fit.format for fit in detect(tmp_path)] == ["nnunet"]
+    found = scan("nnunet", tmp_path)
+    assert found.problems == () and found.schema.label_values == {"0": 2, "1": 2}
+    reading = next(format_named("nnunet").read(tmp_path, found.samples, {}))
+    assert np.array_equal(reading.label[..., 0], label.T)
+    stored = np.asarray(Image.open(tmp_path / f"imagesTr/a_0000{ending}"))
+    assert np.array_equal(reading.images["image"][..., 0], stored.T.astype(np.float32))
+    Image.fromarray(255 - stored).save(tmp_path / f"imagesTr/a_0000{ending}")
+    with pytest.raises(BadInput, match="a_0000"):
+        format_named("nnunet").verify(tmp_path, found.samples, {})
+
+
+def test_the_colours_of_a_picture_are_the_three_channels_that_the_description_names(tmp_path):
+    pictures(tmp_path, colours=True, channel_names={"0": "R", "1": "G", "2": "B"})
+    found = scan("nnunet", tmp_path)
+    assert found.problems == () and found.schema.modalities == {"B": 2, "G": 2, "R": 2}
+    reading = next(format_named("nnunet").read(tmp_path, found.samples, {}))
+    stored = np.asarray(Image.open(tmp_path / "imagesTr/a_0000.png"))
+    for number, name in enumerate("RGB"):
+        assert np.array_equal(reading.images[name][..., 0], stored[..., number].T.astype(np.float32))
+
+
+def test_pictures_that_do_not_fit_their_description_are_refused_with_the_way_out(tmp_path):
+    (tmp_path / "one").mkdir()
+    pictures(tmp_path / "one", colours=True)
+    said = str(scan("nnunet", tmp_path / "one").errors[0])
+    assert "is in colour, and is read as one channel; name its three channels" in said
+    (tmp_path / "grey").mkdir()
+    pictures(tmp_path / "grey", channel_names={"0": "R", "1": "G", "2": "B"})
+    assert "has 1 channel; G would be channel 2" in str(scan("nnunet", tmp_path / "grey").errors[0])
+    (tmp_path / "label").mkdir()
+    pictures(tmp_path / "label")
+    Image.fromarray(np.dstack([np.eye(8, dtype=np.uint8)[:5] * shade for shade in (90, 1, 7)])).save(
+        tmp_path / "label/labelsTr/a.png"
+    )
+    assert "a label has one number per pixel" in str(scan("nnunet", tmp_path / "label").errors[0])
+    describe(tmp_path, file_ending=".jpg")
     (tmp_path / "imagesTr").mkdir()
-    (tmp_path / "imagesTr/a_0000.png").write_bytes(b"x")
+    (tmp_path / "imagesTr/a_0000.jpg").write_bytes(b"x")
     (said,) = scan("nnunet", tmp_path).problems
-    assert "its file_ending '.png' means 2-D pictures" in said.cause and ".nii.gz of one slice" in said.remedy
+    assert "'.jpg' means pictures that are not stored exactly" in said.cause and ".png" in said.remedy

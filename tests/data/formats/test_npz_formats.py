@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from conformance import SUBJECTS, Conformance, Expected
 
-from archipel.data import Cohort, RawSource, scan, split
+from archipel.data import Cohort, DataMapping, RawSource, Verdict, check_needs, format_named, scan, split
 from archipel.data.cohorts.splits import predefined_split, validation_ids
-from archipel.vocabulary import BadInput, DataNeeds
+from archipel.vocabulary import BadInput, ColumnNeed, DataNeeds
 from real_data import real_data
 
 
@@ -124,3 +124,80 @@ def test_pneumonia_mnist_is_read_as_it_is():
     assert found.problems == () and found.schema.subjects == 2428 + 270
     assert found.schema.arrays == {"x": "uint8 [28, 28]", "y": "uint8 []"}
     assert sum(predefined_split(found.samples).values()) == 270
+
+
+def labelled(root, y, **options):
+    root.mkdir(exist_ok=True)
+    np.savez(root / "d.npz", x=np.zeros((len(y), 2), np.uint8), y=np.array(y), subject=[f"p{n}" for n in range(len(y))])
+    return scan("npz", root, options)
+
+
+@pytest.mark.parametrize(("y", "options"), [
+    ([0, 1, 1], {"classes": "normal,ill"}),
+    ([[0], [1], [1]], {"classes": "normal;ill"}),
+    ([[1, 0], [0, 1], [0, 1]], {"classes": "normal,ill"}),
+    (["normal", "ill", "ill "], {}),
+])  # fmt: skip
+def test_a_class_is_known_by_its_name_and_numbered_by_the_plan(tmp_path, y, options):
+    found = labelled(tmp_path, y, **options)
+    assert found.problems == () and list(found.schema.arrays) == ["x"]
+    assert found.schema.columns["class"].categories == {"ill": 2, "normal": 1}
+    cohort = Cohort(dataset="d", format="npz", options=options, samples=found.samples)
+    for order, expected in ((("ill", "normal"), [1, 0, 0]), (("other", "normal", "ill"), [1, 2, 2])):
+        needs = DataNeeds(kind="arrays", target=ColumnNeed(name="class", categories=order))
+        assert all(one.verdict is not Verdict.NOT_MET for one in check_needs(needs, found.schema, cohort.mapping))
+        training, _ = split(RawSource(tmp_path, cohort), cohort, 0.0, needs)
+        assert training.table().y.tolist() == expected
+    bare, _ = split(RawSource(tmp_path, cohort), cohort, 0.0, DataNeeds(kind="arrays"))
+    assert bare.table().y is None
+
+
+def test_numbers_without_names_do_not_meet_a_list_of_classes_until_they_are_named(tmp_path):
+    needs = DataNeeds(kind="arrays", target=ColumnNeed(name="class", categories=("normal", "ill")))
+    found = labelled(tmp_path, [0, 1, 1])
+    said = check_needs(needs, found.schema, DataMapping())[-1]
+    assert said.verdict is Verdict.NOT_MET and "numbers without names" in said.why
+    option = said.why.partition("--option ")[2]
+    name, _, value = option.partition("=")
+    named = labelled(tmp_path, [0, 1, 1], **{name: value})
+    assert check_needs(needs, named.schema, DataMapping())[-1].verdict is Verdict.MET
+
+
+def test_what_the_classes_do_not_name_is_said_with_the_way_out(tmp_path):
+    found = labelled(tmp_path, [0, 2, 1, -1, 0.5], classes="normal,ill")
+    assert [sample.subject for sample in found.samples] == ["p0", "p2"]
+    assert "its y in d.npz is 2.0, which is not one of the classes normal, ill" in str(found.errors[0])
+    assert [one.subject for one in found.errors] == ["p1", "p3", "p4"]
+    several, three = ([[1, 1], [0, 1]], "marks several classes in 1 row"), ([[0, 0, 1]] * 2, "y has [3] values per row")
+    for y, cause in (several, three):
+        (problem,) = labelled(tmp_path, y, classes="normal,ill").errors
+        assert cause in problem.cause and "leave the option classes out" in problem.remedy
+        assert labelled(tmp_path, y).problems == ()
+    with pytest.raises(BadInput, match="names ill twice"):
+        labelled(tmp_path, [0, 1], classes="ill,ill")
+
+
+def test_an_array_of_sessions_tells_a_patients_rows_apart(tmp_path):
+    def write(sessions, subjects=("b", "a", "a", "c")):
+        x = np.arange(8, dtype=np.float32).reshape(4, 2)
+        y = np.array(["ill", "well", "well", "ill"])
+        np.savez(tmp_path / "d.npz", x=x, y=y, subject=np.array(subjects), session=np.array(sessions))
+        return scan("npz", tmp_path)
+
+    found = write(["", "2020", "2021", ""])
+    assert found.problems == () and found.subjects == found.schema.subjects == 3
+    assert [one.key for one in found.samples] == [("a", "2020"), ("a", "2021"), ("b", ""), ("c", "")]
+    assert found.schema.columns["class"].categories == {"ill": 2, "well": 1}
+    readings = list(format_named("npz").read(tmp_path, found.samples, {}))
+    assert [one.arrays["x"].tolist() for one in readings] == [[2, 3], [4, 5], [0, 1], [6, 7]]
+    write(["", "2021", "2020", ""])
+    with pytest.raises(BadInput, match="no longer holds subject a"):
+        format_named("npz").verify(tmp_path, found.samples, {})
+    (twice,) = write(["", "2020", "2020", ""]).errors
+    assert (twice.thing, twice.subject) == ("a_2020", "a") and "array session" in twice.remedy
+    assert [one.key for one in write(["c_d", "d", "x", "e"], ["a", "a_c", "a", "a"]).samples] == [
+        ("a", "c_d"), ("a", "e"), ("a", "x"), ("a_c", "d")
+    ]  # fmt: skip
+    (bad,) = write(["1", "2", "a/b", "3"]).errors
+    assert "row 2 has no id that a subject or a session may have" in str(bad)
+    assert "subject and session have shapes [4] and [3]" in str(write(["1", "2", "3"]).errors[0])

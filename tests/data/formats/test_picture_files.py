@@ -14,7 +14,7 @@ from PIL import Image
 
 from archipel.data import scan
 from archipel.data.formats import format_named
-from archipel.data.formats.picture_files import decoded
+from archipel.data.picture_files import decoded
 from archipel.vocabulary import BadInput
 
 GREY = np.random.default_rng(1).integers(0, 256, (6, 5), np.uint8)

@@ -158,3 +158,33 @@ def test_a_pattern_finds_the_patient_where_no_column_does(tmp_path):
 def test_a_table_beside_pictures_is_not_taken_for_the_data(tmp_path):
     TestPictureTable().write(tmp_path)
     assert detect(tmp_path)[0].format == "picture-table"
+
+
+def marked(root, *lines):
+    for name in ("a_1", "a_2", "b_1"):
+        picture(root, f"images/{name}.png")
+    table(root, "image,lesion,MEL,NV", *lines)
+    return scan("picture-table", root, {"patient": "lesion", "classes": "MEL,NV", "session": "[0-9]+$"})
+
+
+def test_a_column_for_each_class_gives_its_name_and_the_pattern_the_visit(tmp_path):
+    found = marked(tmp_path, "a_1,A,1,0", "a_2,A,0,1", "b_1,B,0,1")
+    assert found.problems == ()
+    assert [one.key for one in found.samples] == [("A", "1"), ("A", "2"), ("B", "1")]
+    assert [one.values for one in found.samples] == [{"class": "MEL"}, {"class": "NV"}, {"class": "NV"}]
+
+
+def test_rows_with_several_classes_or_none_are_one_sentence(tmp_path):
+    found = marked(tmp_path, "a_1,A,1,1", "a_2,A,0,0", "b_1,B,0,1")
+    (problem,) = found.errors
+    assert (
+        "2 rows of labels.csv have not 1 in one of the columns MEL, NV and 0 in the others (first a_1)" in problem.cause
+    )
+    assert problem.spoils_all and "leave the option out" in problem.remedy
+
+
+def test_a_visit_without_a_patient_is_refused(tmp_path):
+    picture(tmp_path, "a_1.png")
+    table(tmp_path, "image,label", "a_1.png,ill")
+    with pytest.raises(BadInput, match="needs the option subject"):
+        scan("picture-table", tmp_path, {"session": "[0-9]+$"})

@@ -54,6 +54,8 @@ def test_each_option_on_the_page_is_taken(tmp_path) -> None:
     options = re.findall(r"(?:--option |[`])(mode|window|size|classes|names|split|subject)=([^`\s]+)", PICTURES)
     assert len(set(options)) >= 8
     for name, value in options:
+        if value == "MEL,NV,BCC":
+            continue  # of picture-table, whose page names the columns of its table
         assert scan("class-folders", tmp_path, {name: value}).errors == (), (name, value)
 
 

@@ -16,14 +16,14 @@ from archipel.data.cohorts import DataMapping
 from archipel.data.files import Folder
 from archipel.data.formats import found_labels
 from archipel.data.quality import build, draw_pictures, gather
-from archipel.data.volumes import SEGMENT_OPTIONS, segments
+from archipel.data.volumes import SEGMENT_OPTIONS, overlaps, segment_volumes, segments
+from archipel.data.volumes.segment_volumes import one_volume
 from archipel.data.volumes.segments import (
     AS_STORED,
     Segment,
     SegmentRules,
     as_option,
     names_in,
-    one_volume,
     plain_name,
     segments_of,
 )
@@ -97,7 +97,7 @@ def test_names_are_compared_once_each_however_many_there_are(monkeypatch):
         calls += 1
         return plain_name(name)
 
-    for module in (segments, found_labels):
+    for module in (segments, segment_volumes, overlaps, found_labels):
         monkeypatch.setattr(module, "plain_name", counted)
     taken = []
     for count in (50, 100):
@@ -350,9 +350,11 @@ def test_layers_are_painted_as_voxel_by_voxel(seed, layers, order):
     segments = [Segment(name=f"s{layer}{value}", value=value, layer=layer) for layer, value in places]
     on_top = [one.name for at in order for one in segments if one.layer == at]
     rules = SegmentRules(tuple(one.name for one in segments), tuple(on_top))
-    found, names = one_volume(Path("x/a.nrrd"), volume, segments, rules)
+    found, names, shared = one_volume(Path("x/a.nrrd"), volume, segments, rules)
     for place in np.ndindex(*shape):
         held = [one.name for one in segments if volume[place][one.layer] == one.value]
         expected = min(held, key=on_top.index) if held else None
         assert names.get(int(found[place])) == expected
+    both = np.count_nonzero((volume != 0).sum(axis=-1) > 1)
+    assert (sum(one.voxels for one in shared) >= both) and bool(shared) == bool(both)
     assert AS_STORED.request == "" and rules.request != ""

@@ -16,7 +16,7 @@ from pydantic import Field, ValidationError
 
 from archipel.data.sample_data import Affine, SampleData
 from archipel.data.volumes import Orientation
-from archipel.vocabulary import BadInput, DataNeeds, ErrorCode, Name, Record, Thing, Value
+from archipel.vocabulary import BadInput, DataNeeds, ErrorCode, Name, Record, Thing, Value, ValueRange
 from archipel.vocabulary.misspelt import suggest_key
 from archipel.vocabulary.needs import LabelValue
 
@@ -41,6 +41,8 @@ class DataMapping(Record):
     ``labels``: stored label value to the value that plans use (several may become one; 0 is background); a value that
     is not named stays as it is, unless ``drop_other_labels`` makes it background. ``label_names``: the names of values
     after that. ``modalities``: a plan's modality to the stored one. ``columns``: a plan's column to the stored one.
+    ``values``: the scale and the unit of what is stored, by stored modality or ``x``, which plans are compared with and
+    which is disclosed; no number is changed.
     ``drop_incomplete``: samples that lack a column that the plan needs are left out, and counted.
     ``orientation``: ``RAS`` turns every volume to the canonical axes, "" leaves it as stored.
     """
@@ -50,6 +52,7 @@ class DataMapping(Record):
     label_names: dict[LabelValue, str] = {}
     modalities: dict[Name, str] = {}
     columns: dict[Name, ColumnMapping] = {}
+    values: dict[str, ValueRange] = {}
     drop_incomplete: bool = False
     orientation: Annotated[str, Field(pattern="^(RAS)?$")] = ""
 
@@ -60,6 +63,10 @@ class DataMapping(Record):
     def stored_modality(self, asked: str) -> str:
         """The stored name of a plan's modality."""
         return self.modalities.get(asked, asked)
+
+    def stored_input(self, needs: DataNeeds, asked: str) -> str:
+        """The stored name of what a plan reads: a modality, or the array that all datasets of arrays have."""
+        return self.stored_modality(asked) if needs.kind == "volumes" else asked
 
     def stored_column(self, asked: str) -> str:
         """The stored name of a plan's column."""

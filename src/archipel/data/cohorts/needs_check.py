@@ -6,39 +6,21 @@ Pure: it reads the dataset's schema and never a file, so that it answers before 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from enum import StrEnum
 
+from archipel.data.cohorts.answers import Answer, Verdict
 from archipel.data.cohorts.mapping import ColumnMapping, DataMapping
+from archipel.data.cohorts.value_ranges import check_values, unknown_inputs
 from archipel.data.samples import ColumnSummary, DataSchema
-from archipel.data.volumes import same_name
-from archipel.vocabulary import ColumnNeed, DataNeeds, Record
+from archipel.data.volumes import as_option, same_name
+from archipel.vocabulary import ColumnNeed, DataNeeds
 from archipel.vocabulary.counting import pluralise
 
 _SHOWN = 8
 """Names that a sentence lists."""
 
 
-class Verdict(StrEnum):
-    """The answer for one need."""
-
-    MET = "met"
-    MAPPED = "met by mapping"
-    NOT_MET = "not met"
-
-
-class Answer(Record):
-    """One need of the plan, the verdict and, where there is something to say, why."""
-
-    need: str
-    verdict: Verdict
-    why: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.need}: {self.verdict}" + (f" ({self.why})" if self.why else "")
-
-
 def check_needs(needs: DataNeeds, schema: DataSchema, mapping: DataMapping) -> tuple[Answer, ...]:
-    """One answer for each need, in the order kind, subjects, modalities, labels, columns, target."""
+    """One answer for each need, in the order kind, subjects, modalities, values, labels, columns, target."""
     kind = f"data of kind {needs.kind}"
     if schema.kind != needs.kind:
         return (Answer(need=kind, verdict=Verdict.NOT_MET, why=f"the dataset is of kind {schema.kind}"),)
@@ -47,6 +29,7 @@ def check_needs(needs: DataNeeds, schema: DataSchema, mapping: DataMapping) -> t
     note = "the plan names no classes, so it gets x without y" if without else ""
     answers = [Answer(need=kind, verdict=Verdict.MET, why=note), _subjects(needs, schema, incomplete)]
     answers += [_modality(asked, schema, mapping) for asked in needs.images]
+    answers += check_values(needs, schema, mapping)
     if needs.labels:
         answers += _labels(needs, schema, mapping)
     answers += [_column(column, schema, mapping, needs.target) for column in needs.all_columns]
@@ -73,6 +56,7 @@ def unmatched_names(mapping: DataMapping, schema: DataSchema) -> tuple[str, ...]
             unmatched.append(
                 f"modalities.{asked}: the dataset has no image {modality} (there: {_those(schema.modalities)})"
             )
+    unmatched += unknown_inputs(mapping, schema)
     for asked in sorted(mapping.columns):
         source = mapping.stored_column(asked)
         if source not in schema.columns:
@@ -180,6 +164,12 @@ def _column(column: ColumnNeed, schema: DataSchema, mapping: DataMapping, target
     if summary is None:
         known = ", ".join(schema.columns) or "none"
         why = f"the dataset has {known}; map one of them with columns.{column.name}"
+        if column.is_category and "y" in schema.arrays:
+            example = as_option(column.categories[:_SHOWN])
+            why = (
+                "the y of the dataset has numbers without names; remove the dataset and add it again with the names of "
+                f"its own 0, 1, ... in this order, for example --option classes={example}"
+            )
         return Answer(need=need, verdict=Verdict.NOT_MET, why=why)
     why = _column_fault(column, summary, mapping, source)
     if why:

@@ -19,6 +19,7 @@ from archipel.data.volumes import (
     TOLERANCE_OPTION,
     GridRule,
     Placed,
+    StructureRules,
     check_one_grid,
     read_structures,
     roles_of,
@@ -106,7 +107,7 @@ def read_volumes(root: Path, sample: Sample, options: Options) -> SampleData:
     structures = structures_of(sample.files)
     for role in sorted(roles_of(sample.files), key=lambda role: role == LABEL):
         if role == LABEL and structures:
-            whole = read_structures(root, structures, GridRule.of(options))
+            whole = read_structures(root, structures, StructureRules.of(options)).whole
             label = whole.values
             grids[role] = Placed(role, label.shape, whole.affine)
         elif role != LABEL:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -18,9 +18,8 @@ from archipel.data.cohorts import SPLIT
 from archipel.data.files import Folder, content_hash
 from archipel.data.formats.base import Options, verify_files
 from archipel.data.formats.found_volumes import subject_id
-from archipel.data.formats.name_patterns import found_in
+from archipel.data.formats.name_patterns import found_in, lone_session, visits_in
 from archipel.data.formats.picture_agreement import Looked, refuse_repeated, refuse_unfit, warn_of_twins
-from archipel.data.formats.picture_files import SUFFIXES, look_at_picture
 from archipel.data.formats.picture_folders import (
     PARTS,
     UNREAD_PICTURES,
@@ -38,6 +37,7 @@ from archipel.data.formats.picture_folders import (
 )
 from archipel.data.formats.picture_options import PICTURE_OPTIONS, PictureOptions
 from archipel.data.formats.volume_names import listed
+from archipel.data.picture_files import SUFFIXES, look_at_picture
 from archipel.data.sample_data import SampleData
 from archipel.data.samples import ColumnSummary, DataIssue, DataSchema, Sample, Scan, SubjectId
 from archipel.tensors import blob_hash
@@ -63,6 +63,8 @@ class ClassFolders:
         **PICTURE_OPTIONS,
         "classes": "the folders that are read, for example normal,pneumonia (by default all of them)",
         "subject": "a regular expression that finds the patient in a file's name, for example ^[^_]+",
+        "session": "one that finds the visit in a file's name, where a patient has several pictures, for example "
+        "[^_]+$ (by default the whole name)",
         "names": "per-folder: a name is a patient within its folder only, so that normal/1.png and ill/1.png are two",
         "split": "own: train on folder train and validate on folder val; folder test is left out",
     }
@@ -90,6 +92,9 @@ class ClassFolders:
         unlisted = {one.thing: place_of(one.thing, layout.is_divided) for one in problems}
         stems = {place.stem for place in (*layout.places, *unlisted.values()) if place is not None}
         people = asked.people(sorted(stems), folder.limits.pattern_s)
+        if asked.visit and not asked.pattern and not any(place.patient for place in layout.places):
+            raise lone_session(asked.visit)
+        visits = visits_in(sorted(stems), asked.visit, folder.limits.pattern_s)
         for at, one in enumerate(problems):
             place = unlisted[one.thing]
             problems[at] = one.model_copy(update={"subject": asked.patient(place, people) if place else ""})
@@ -97,7 +102,7 @@ class ClassFolders:
         report_misplaced(layout, folder, problems)
         report_masks(layout, folder, problems)
         report_empty(layout, asked.classes, problems)
-        pictures = _looked_at(folder, _chosen(layout, asked, problems), asked, people, problems)
+        pictures = _looked_at(folder, _chosen(layout, asked, problems), asked, _Names(people, visits), problems)
         is_undivided = layout.is_divided and not asked.own_split
         own = " --option split=own (train on train, validate on val)" if is_undivided else ""
         several = (
@@ -138,6 +143,13 @@ class ClassFolders:
             verify_files(root, sample)
 
 
+class _Names(NamedTuple):
+    """The patient and the visit in the name of each picture."""
+
+    patients: Mapping[str, str]
+    visits: Mapping[str, str]
+
+
 class _Asked:
     """The options, understood. Raises BadInput for one that is not valid."""
 
@@ -149,7 +161,7 @@ class _Asked:
                 thing = Thing.worded(f"option {option}={value}", option=option, value=value)
                 raise BadInput(thing, "is not valid", f"give {option}={only}, or leave it out")
         self.classes = listed(options, "classes")
-        self.pattern = options.get("subject", "")
+        self.pattern, self.visit = options.get("subject", ""), options.get("session", "")
         self.is_per_folder, self.own_split = "names" in options, "split" in options
 
     def people(self, stems: Sequence[str], seconds: int) -> Mapping[str, str]:
@@ -187,12 +199,12 @@ def _chosen(layout: Layout, asked: _Asked, problems: list[DataIssue]) -> list[Pl
 
 
 def _looked_at(
-    folder: Folder, places: Sequence[Place], asked: _Asked, people: Mapping[str, str], problems: list[DataIssue]
+    folder: Folder, places: Sequence[Place], asked: _Asked, names: _Names, problems: list[DataIssue]
 ) -> dict[str, Looked]:
     """A sample for each picture that can be read, by its place."""
     pictures: dict[str, Looked] = {}
     for place in places:
-        subject = asked.patient(place, people)
+        subject = asked.patient(place, names.patients)
         if folder.leaves_out(subject):
             folder.unused[place.place] = subject
             continue
@@ -208,10 +220,11 @@ def _looked_at(
             continue
         hashes = {"image": looked.hash, CLASS: blob_hash(place.group.encode())}
         part = {SPLIT: PARTS[place.part.lower()]} if asked.own_split and place.part else {}
+        visit = names.visits[place.stem]
         has_several = asked.pattern or place.patient
         sample = Sample(
             subject=subject,
-            session=place.stem[:100] if has_several and place.stem != subject else "",
+            session=visit if has_several and visit != subject else "",
             files={"image": place.place},
             values={CLASS: place.group, **part},
             hash=content_hash(hashes),
@@ -253,4 +266,5 @@ def _schema(samples: Sequence[Sample], pictures: Mapping[str, Looked], asked: Pi
         samples=len(samples),
         columns={CLASS: ColumnSummary(type="category", categories=counts, chosen_by="classes")},
         arrays={"x": asked.form(next(iter(pictures.values()))[1].require_facts())},
+        values=asked.range_of(looked.require_facts() for _, looked in pictures.values()),
     )

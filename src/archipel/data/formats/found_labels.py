@@ -15,9 +15,9 @@ from archipel.data.files import Folder
 from archipel.data.samples import LABEL, DataIssue
 from archipel.data.volumes import (
     SEGMENTS,
-    GridRule,
     ImageFacts,
     MaskFacts,
+    StructureRules,
     as_option,
     plain_name,
     read_structures,
@@ -50,6 +50,7 @@ class FoundLabels:
         self._named_in = dict.fromkeys(self.names, "the dataset's description")
         self._unnamed, self._first_unnamed = 0, ""
         self._headers = 0
+        self._shared: dict[tuple[int, int], tuple[int, int, str]] = {}
 
     def check(
         self,
@@ -86,7 +87,8 @@ class FoundLabels:
         if LABEL in files:
             label, _ = volumes.read_label(self._folder.root / files[LABEL], self._rules)
         else:
-            label = read_structures(self._folder.root, structures_of(files), GridRule.of(self._folder.options)).values
+            rules = StructureRules.of(self._folder.options)
+            label = read_structures(self._folder.root, structures_of(files), rules).whole.values
         image, _ = volumes.read_image(self._folder.root / files[role], channels.get(role))
         return bool(np.array_equal(label, image))
 
@@ -121,6 +123,9 @@ class FoundLabels:
             for at, one in images.items()
             if one.changes is not None and one.changes <= MOST_CHANGES and math.prod(one.shape) >= LEAST_VOXELS
         }
+        for pair in mask.shared:
+            voxels, volumes_there, first = self._shared.get((pair.keeps, pair.loses), (0, 0, name))
+            self._shared[pair.keeps, pair.loses] = voxels + pair.voxels, volumes_there + 1, first
         named = {str(value) for value in self._declared} | mask.names.keys()
         strange = [value for value in mask.label_voxels if value not in named and value != "0"]
         image = ""
@@ -145,6 +150,12 @@ class FoundLabels:
 
     def remarks_of_all(self) -> Iterator[DataIssue]:
         """What a person should look at in the dataset as a whole."""
+        for (keeps, loses), (voxels, count, first) in sorted(self._shared.items()):
+            one, other = (self.names.get(value, f"value {value}") for value in (keeps, loses))
+            where = f"in {pluralise(count, 'label volume')}, first in {first}"
+            cause = f"{one} and {other} overlap: {one} keeps {pluralise(voxels, 'voxel')} that both have ({where})"
+            remedy = "no action is needed if that is right; else add the dataset with another --option on_top"
+            yield DataIssue(thing=self._folder.root.name, cause=cause, remedy=remedy)
         if self._headers and self._unnamed:
             called = ", ".join(f"{value} {name}" for value, name in sorted(self.names.items()) if value)
             cause = (

@@ -14,7 +14,17 @@ from archipel.data.files import Folder
 from archipel.data.formats.base import base_role, content_of
 from archipel.data.formats.found_labels import FoundLabels
 from archipel.data.sample_columns import Samples, SamplesBuilder
-from archipel.data.samples import LABEL, ColumnSummary, DataIssue, DataSchema, Sample, Scan, problem_of, sample_name
+from archipel.data.samples import (
+    LABEL,
+    ColumnSummary,
+    DataIssue,
+    DataSchema,
+    FoundValues,
+    Sample,
+    Scan,
+    problem_of,
+    sample_name,
+)
 from archipel.data.volumes import (
     GridRule,
     ImageFacts,
@@ -57,6 +67,7 @@ class FoundVolumes:
         self._met: set[tuple[str, str]] = set()
         self._modalities: Counter[str] = Counter()
         self._values: Counter[str] = Counter()
+        self._ranges: dict[str, FoundValues] = {}
         self._shapes = array("q")
         self._spacings = array("d")
 
@@ -167,6 +178,10 @@ class FoundVolumes:
 
     def _count(self, facts: Mapping[str, ImageFacts | MaskFacts]) -> None:
         self._modalities.update(role for role in facts if role != LABEL)
+        for role, one in facts.items():
+            if isinstance(one, ImageFacts):
+                own = FoundValues(minimum=one.minimum, maximum=one.maximum, narrowest=(one.minimum, one.maximum))
+                self._ranges[role] = own.joined(self._ranges.get(role))
         self._values.update(value for one in facts.values() if isinstance(one, MaskFacts) for value in one.label_voxels)
         first = next(one for role, one in facts.items() if role != LABEL or len(facts) == 1)
         mask = facts.get(LABEL)
@@ -228,6 +243,7 @@ class FoundVolumes:
             modalities=dict(sorted(self._modalities.items())),
             label_values={value: self._values[value] for value in sorted(self._values, key=int)},
             label_names=names,
+            values=dict(sorted(self._ranges.items())),
             shape_smallest=tuple(int(size) for size in shapes.min(axis=0)),
             shape_largest=tuple(int(size) for size in shapes.max(axis=0)),
             spacing_mm_median=tuple(round(float(size), 4) for size in np.median(spacings, axis=0)),

@@ -15,10 +15,10 @@ from types import TracebackType
 
 from archipel.data.limits import DATA_LIMITS
 from archipel.data.samples import sample_name
-from archipel.vocabulary import BadInput
+from archipel.vocabulary import BadInput, Thing
 
 LONGEST = 200
-_LONGEST_SESSION = 100
+LONGEST_SESSION = 100
 _TOGETHER = 2_000
 """Letters of names that are asked for together: names and answers fit into a pipe, however JSON writes them."""
 _PROGRAM = Path(__file__).with_name("pattern_finder.py")
@@ -143,11 +143,29 @@ def _remedy(option: str) -> str:
     return f"give a regular expression, for example {'^[^_]+' if option == 'subject' else '[^_]+$'}"
 
 
-def found_in(names: Sequence[str], pattern: str, seconds: int = DATA_LIMITS.pattern_s) -> dict[str, str]:
-    """What the pattern of option ``subject`` finds in each name. Raises BadInput as ``NamePatterns`` does."""
-    with NamePatterns({"subject": pattern}, seconds) as patterns:
+def found_in(
+    names: Sequence[str], pattern: str, seconds: int = DATA_LIMITS.pattern_s, *, option: str = "subject"
+) -> dict[str, str]:
+    """What the pattern of an option finds in each name. Raises BadInput as ``NamePatterns`` does."""
+    with NamePatterns({option: pattern}, seconds) as patterns:
         found = patterns.found_in_each(names)
         return {name: first for name, (first,) in zip(names, found, strict=True)}
+
+
+def visits_in(names: Sequence[str], pattern: str, seconds: int) -> dict[str, str]:
+    """What the pattern of option ``session`` finds in each name: the whole name without a pattern, or where it finds
+    nothing. Raises BadInput as ``NamePatterns`` does."""
+    found = found_in(names, pattern, seconds, option="session") if pattern else {}
+    return {name: (found.get(name) or name)[:LONGEST_SESSION] for name in names}
+
+
+def lone_session(pattern: str) -> BadInput:
+    """The error for the option session where nothing says which names are one patient's."""
+    return BadInput(
+        Thing.worded(f"option session={pattern}", option="session", value=pattern),
+        "needs the option subject beside it",
+        "add --option subject=PATTERN, which finds the patient in a name, for example ^[^_]+",
+    )
 
 
 class PatientNames:
@@ -164,5 +182,5 @@ class PatientNames:
             self._known[name] = self._patterns.found(name)
         patient, *visits = self._known[name]
         if self._has_session:
-            return patient, visits[0][:_LONGEST_SESSION] or session
-        return patient, session if patient == name else sample_name(name, session)[:_LONGEST_SESSION]
+            return patient, visits[0][:LONGEST_SESSION] or session
+        return patient, session if patient == name else sample_name(name, session)[:LONGEST_SESSION]

@@ -2,6 +2,7 @@
 
 Channels are modalities, named by ``channel_names``, in version 1 by ``modality``; the names of labels come from
 ``labels``. Images without labels (``imagesTs``) are not used, and regions made of several labels are the plan's matter.
+2-D images (``"file_ending": ".png"``) are volumes of one slice; one file may have three channels, its colours.
 
 Source: nnU-Net documentation, dataset formats of versions 1 and 2 (MIC-DKFZ).
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from archipel.data.files import Folder
@@ -18,11 +20,12 @@ from archipel.data.formats.descriptions import bad_description, by_number, descr
 from archipel.data.formats.found_volumes import FoundVolumes, subject_id
 from archipel.data.formats.volume_names import by_subject, name_subjects, nothing_found, volumes_in
 from archipel.data.samples import DataIssue, Scan, problem_of
-from archipel.data.volumes import NIFTI, SUFFIXES
+from archipel.data.volumes import NIFTI, PICTURES, SUFFIXES
 from archipel.vocabulary import BadInput, ErrorCode, JsonObject
 
 FILE = "dataset.json"
-_PICTURES = (".png", ".bmp", ".tif", ".tiff", ".jpg", ".jpeg")
+_LOSSY = (".jpg", ".jpeg")
+_COLOURS = 3
 _CHANNEL = re.compile(r"(.+)_(\d{4})", re.DOTALL)
 
 
@@ -30,7 +33,7 @@ class NnunetRaw(VolumeFormat):
     """A raw dataset as nnU-Net reads it."""
 
     name: ClassVar[str] = "nnunet"
-    title: ClassVar[str] = "nnU-Net v1 and v2: dataset.json, imagesTr/case_0000.nii.gz, labelsTr/"
+    title: ClassVar[str] = "nnU-Net v1 and v2: dataset.json, imagesTr/case_0000.nii.gz (or .png), labelsTr/"
 
     def fits(self, folder: Folder) -> str:
         """A description that names channels."""
@@ -67,6 +70,9 @@ class NnunetRaw(VolumeFormat):
         if not images and not drawn:
             nothing_found(folder, collector, f"imagesTr/*_0000{ending}")
         for subject in sorted(images.keys() | drawn.keys()):
+            channels = _colours(images.get(subject, {}), modalities, ending)
+            if channels:
+                images[subject] = dict.fromkeys(range(len(modalities)), images[subject][0])
             wanted = {name: images.get(subject, {}).get(place, "") for place, name in enumerate(modalities)}
             missing = [
                 f"imagesTr/{subject}_{place:04}{ending}" for place, name in enumerate(modalities) if not wanted[name]
@@ -81,9 +87,16 @@ class NnunetRaw(VolumeFormat):
                 cause = f"has channel {beyond[0]:04} where {FILE} names {len(modalities)}"
                 collector.report(DataIssue(thing=subject, cause=cause, remedy=f"fix {FILE} or move it away"), subject)
             else:
-                collector.add(subject, {**wanted, "label": drawn[subject]})
+                collector.add(subject, {**wanted, "label": drawn[subject]}, channels=channels)
         name_subjects(collector, *(f"_{channel:04}" for channel in range(len(modalities))), "")
         return collector.scan()
+
+
+def _colours(images: Mapping[int, str], modalities: Sequence[str], ending: str) -> dict[str, int] | None:
+    """The channels in the one picture of a case whose description names its three colours; None for all others."""
+    if ending not in PICTURES or len(modalities) != _COLOURS or set(images) != {0}:
+        return None
+    return {name: place for place, name in enumerate(modalities)}
 
 
 def has_channel_files(folder: Folder) -> bool:
@@ -102,10 +115,10 @@ def _settled(told: JsonObject) -> tuple[list[str], dict[int, str], tuple[str, ..
     if key == "modality" and "file_ending" not in told:
         return modalities, labels, NIFTI
     ending = told.get("file_ending")
-    if ending in _PICTURES:
-        cause = f"its file_ending {ending!r} means 2-D pictures, and nnU-Net's are read as volumes only"
-        remedy = "write each as a .nii.gz of one slice, or as one .npz with x and y"
+    if ending in _LOSSY:
+        cause = f"its file_ending {ending!r} means pictures that are not stored exactly, which labels must be"
+        remedy = 'store images and labels as .png, and write "file_ending": ".png"'
         raise BadInput(FILE, cause, remedy, code=ErrorCode.BAD_DATA)
-    if ending not in SUFFIXES:
-        raise bad_description(FILE, f"its file_ending {ending!r} is not one of {', '.join(SUFFIXES)}")
+    if ending not in (*SUFFIXES, *PICTURES):
+        raise bad_description(FILE, f"its file_ending {ending!r} is not one of {', '.join((*SUFFIXES, *PICTURES))}")
     return modalities, labels, (str(ending),)

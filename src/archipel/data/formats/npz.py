@@ -1,20 +1,19 @@
 """Format ``npz``: one ``.npz`` file of arrays, one row per sample; only numpy is needed, so plans on arrays start fast.
 
-Either arrays ``x``, ``y`` and ``subject``, the ids; or as MedMNIST has it: ``train_images`` with ``train_labels``, and
-the same for ``val`` and ``test``. Such a file has no ids: its rows are called ``train-00000`` and so on.
+Either arrays ``x``, ``y`` and ``subject``, the ids, with ``session`` where a patient has several rows; or as MedMNIST
+has it: ``train_images`` with ``train_labels``, and the same for ``val`` and ``test``. Such a file has no ids: its rows
+are called ``train-00000`` and so on. A ``y`` of numbers is given as it is stored; where its values have names, a plan
+that names its classes gets ``y`` from its own list.
 """
 
 from __future__ import annotations
 
 import base64
-import json
-import math
-import zipfile
-import zlib
-from bisect import bisect_right
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain, repeat
 from pathlib import Path
-from typing import IO, Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,48 +21,68 @@ from numpy.typing import NDArray
 from archipel.data.cohorts import SPLIT, TRAINING, VALIDATION
 from archipel.data.files import Folder, LeavesOut, Purpose, data_changed, short_of_memory
 from archipel.data.formats.base import Options
-from archipel.data.limits import DATA_LIMITS, DataLimits
+from archipel.data.formats.name_patterns import LONGEST_SESSION
+from archipel.data.formats.npz_classes import CLASS, RowClasses, classes_of
+from archipel.data.formats.npz_files import Arrays, arrays_in
+from archipel.data.limits import DataLimits
 from archipel.data.sample_columns import SamplesBuilder
 from archipel.data.sample_data import SampleData
-from archipel.data.samples import DataIssue, DataSchema, Sample, Scan
+from archipel.data.samples import ColumnSummary, DataIssue, DataSchema, FoundValues, Sample, Scan, sample_name
 from archipel.data.text_columns import TextBuilder, TextColumn
-from archipel.data.zip_archives import directory_bytes
+from archipel.data.volumes import names_in
 from archipel.tensors import BlobHasher, is_finite
-from archipel.vocabulary import BadInput, DataKind, ErrorCode, Record, Thing
+from archipel.vocabulary import ARRAY, BadInput, DataKind, Record, Thing
+from archipel.vocabulary.counting import abbreviate
 
-_ARRAYS = ("x", "y", "subject")
 _SPLITS = {"train": TRAINING, "val": VALIDATION, "test": ""}
+_FEW = 5
 _EMPTY = DataSchema(kind="arrays")
-_AT_ONCE = 4096
-_MOST_NAMES = 1 << 16
-"""Bytes of the list of a file's arrays."""
-_FEW_BYTES, _MOST_GAIN = 64 << 20, 100
-"""Compressed, a file holds so many bytes and so many times its size; what unpacks to more is empty."""
+
+
+class FoundRow(NamedTuple):
+    """A row's subject and session, part of the file, number, digest and class, "" without."""
+
+    subject: str
+    session: str
+    part: str
+    row: int
+    digest: bytes
+    name: str
 
 
 class NpzFacts(Record):
     """A file of arrays. ``parts`` are its parts with the number of rows of each, one without a name if it has none.
 
-    ``ids`` are the sound rows' subjects, one a line, ``digests`` the base64 of their hashes, 32 bytes each, and
-    ``faulty`` the numbers of the other rows, also of those of patients who withdrew: in columns, as a file may have a
-    million rows. ``arrays`` are type and shape of one sample by name.
+    ``ids`` are the sound rows' subjects, one a line, ``visits`` in the same way their sessions, ``digests`` the base64
+    of their hashes, 32 bytes each, and ``faulty`` the numbers of the other rows, also those of patients who
+    withdrew: in columns, as a file may have a million rows. ``arrays`` are type and shape of one sample by name.
+    ``values`` is the range of the numbers in the sound rows' ``x``, None without any. ``classes`` are the names of
+    classes, and ``places`` the base64 of each sound row's place in them, 2 bytes each; both are empty where rows have
+    numbers without names.
     """
 
     parts: tuple[tuple[str, int], ...]
     ids: str
+    visits: str = ""
     digests: str
     faulty: tuple[int, ...]
     arrays: dict[str, str]
+    values: FoundValues | None = None
+    classes: tuple[str, ...] = ()
+    places: str = ""
     problems: tuple[DataIssue, ...]
 
-    def rows(self) -> Iterator[tuple[str, str, int, bytes]]:
-        """Each sound row's subject, part of the file, number and digest."""
+    def rows(self) -> Iterator[FoundRow]:
+        """Each sound row, in order."""
         digests, ids = base64.b64decode(self.digests), iter(TextColumn.of_lines(self.ids))
+        visits = chain(iter(TextColumn.of_lines(self.visits or "")), repeat(""))
+        places = iter(np.frombuffer(base64.b64decode(self.places), "<i2").tolist())
         faulty, row, at = frozenset(self.faulty), 0, 0
         for part, count in self.parts:
             for number in range(row, row + count):
                 if number not in faulty:
-                    yield next(ids), part, number, digests[at : at + 32]
+                    name = self.classes[next(places)] if self.classes else ""
+                    yield FoundRow(next(ids), next(visits), part, number, digests[at : at + 32], name)
                     at += 32
             row += count
 
@@ -73,9 +92,11 @@ class NpzTable:
 
     name: ClassVar[str] = "npz"
     kind: ClassVar[DataKind] = "arrays"
-    title: ClassVar[str] = "one .npz file with arrays x, y and subject, or as MedMNIST has it"
+    title: ClassVar[str] = "one .npz file with arrays x, y and subject (and session), or as MedMNIST has it"
     options: ClassVar[Mapping[str, str]] = {
-        "split": "own: train and validate on the rows that a MedMNIST file has for it; its test rows are left out"
+        "split": "own: train and validate on the rows that a MedMNIST file has for it; its test rows are left out",
+        "classes": "the names of the values 0, 1, ... of y, or of its columns, in their order, for example "
+        "normal,pneumonia (by default y has no names; a y that is text has them)",
     }
 
     def fits(self, folder: Folder) -> str:
@@ -98,40 +119,55 @@ class NpzTable:
             problems.append(DataIssue(thing=folder.root.name, cause=cause, remedy="keep exactly one"))
             return Scan((), tuple(problems), _EMPTY)
         place = files[0]
+        names = _class_names(options)
         # Once a patient withdrew, the facts are of the others, and what is asked for says so.
         out: LeavesOut = folder.leaves_out if folder.withdrawn else lambda _: False
-        purpose = Purpose("npz/4", NpzFacts, folder.withdrawn)
-        looked = folder.look(place, purpose, lambda path: _examined(path, folder.limits, out))
+        purpose = Purpose("npz/6", NpzFacts, f"{';'.join(names)}|{folder.withdrawn}" if names else folder.withdrawn)
+        looked = folder.look(place, purpose, lambda path: _examined(path, folder.limits, names, out))
         if looked.problem is not None:
             return Scan((), (*problems, looked.problem), _EMPTY)
         facts = looked.require_facts()
         problems += facts.problems
         if own and not any(part for part, _ in facts.parts):
             problems.append(DataIssue(thing=place, cause="has no split of its own", remedy="leave split=own out"))
-        built, left_out = SamplesBuilder(), 0
-        kinds = {
-            part: built.kind("blake3", {"files": {"table": place}} | ({"values": {SPLIT: side}} if side else {}))
-            for part, side in ((part, _SPLITS.get(part, "") if own else "") for part, _ in facts.parts)
-        }
-        for subject, part, row, digest in facts.rows():
+        built, left_out, counts = SamplesBuilder(), 0, Counter[str]()
+        kinds = {}
+        for part, _ in facts.parts:
+            side = _SPLITS.get(part, "") if own else ""
+            for name in facts.classes or ("",):
+                values = ({CLASS: name} if name else {}) | ({SPLIT: side} if side else {})
+                other = {"files": {"table": place}} | ({"values": values} if values else {})
+                kinds[part, name] = built.kind("blake3", other)
+        met: set[tuple[str, str]] = set()
+        for subject, session, part, row, digest, name in facts.rows():
             if folder.leaves_out(subject):
                 continue
             if own and part and not _SPLITS[part]:
                 left_out += 1
                 continue
-            built.add_row(subject, "", digest, row, kinds[part])
+            built.add_row(subject, session, digest, row, kinds[part, name])
+            # A patient with several rows of a class is one patient of it.
+            counts[name] += (subject, name) not in met
+            if session:
+                met.add((subject, name))
         samples = built.samples().sorted()
         if left_out:
             cause = f"{left_out} test rows are left out"
             problems.append(_warning(place, cause, "no action is needed: they are for a test after the training"))
-        counts = {"subjects": len(samples), "samples": len(samples)}
-        schema = DataSchema(kind="arrays", arrays=facts.arrays, **counts)
+        numbers = {"subjects": len(samples.subjects), "samples": len(samples)}
+        ranges = {} if facts.values is None else {ARRAY: facts.values}
+        # A class has no number of its own where it has a name: the plan's list gives it.
+        arrays = {name: form for name, form in facts.arrays.items() if name != "y" or not facts.classes}
+        summary = ColumnSummary(type="category", categories=dict(sorted(counts.items())))
+        columns = {CLASS: summary} if facts.classes else {}
+        schema = DataSchema(kind="arrays", arrays=arrays, values=ranges, columns=columns, **numbers)
         return Scan(samples, tuple(problems), schema)
 
     def read(self, root: Path, samples: Sequence[Sample], options: Options) -> Iterator[SampleData]:
-        """The rows of the samples."""
-        for (x, y), _ in _rows(root, samples):
-            yield SampleData(arrays={"x": x, "y": y})
+        """The rows of the samples; ``y`` where it has numbers without names, else its name as the value ``class``."""
+        for (x, y), sample in _rows(root, samples):
+            named = "classes" in options or np.asarray(y).dtype.kind in "US"
+            yield SampleData(arrays={"x": x} if named else {"x": x, "y": y}, values=sample.values if named else {})
 
     def verify(self, root: Path, samples: Sequence[Sample], options: Options) -> None:
         """Hash every row again."""
@@ -141,45 +177,39 @@ class NpzTable:
                 raise data_changed(sample.files["table"], cause)
 
 
-class _Rows:
-    """The rows of one or more arrays of one type and shape, one after the other; they are not copied together."""
-
-    def __init__(self, *arrays: NDArray[Any]) -> None:
-        self._arrays = arrays
-        self._ends = [int(end) for end in np.cumsum([len(array) for array in arrays])]
-        self.dtype, self.shape = np.result_type(*(array.dtype for array in arrays)), arrays[0].shape[1:]
-
-    def __getitem__(self, row: int) -> Any:
-        which = bisect_right(self._ends, row)
-        start = self._ends[which - 1] if which else 0
-        return self._arrays[which][row - start].astype(self.dtype, copy=False)
-
-
-class _Arrays(NamedTuple):
-    """A file's rows, and how many of them are in which part of the file ("" when it has no parts), in order."""
-
-    x: _Rows
-    y: _Rows
-    ids: TextColumn
-    parts: tuple[tuple[str, int], ...]
-
-
 def _warning(thing: str, cause: str, remedy: str) -> DataIssue:
     return DataIssue(thing=thing, cause=cause, remedy=remedy, severity="warning")
 
 
-def _examined(path: Path, limits: DataLimits, leaves_out: LeavesOut) -> NpzFacts:
-    x, y, ids, parts = _arrays(path, limits)
+def _class_names(options: Options) -> tuple[str, ...]:
+    """Raises BadInput for a name that is there twice."""
+    names = names_in(options.get("classes", ""))
+    twice = [name for at, name in enumerate(names) if name in names[:at]]
+    if twice:
+        thing = Thing.worded(f"option classes={options['classes']}", option="classes", value=options["classes"])
+        raise BadInput(thing, f"names {twice[0]} twice", "name each class once, in the order of the numbers 0, 1, ...")
+    return names
+
+
+def _examined(path: Path, limits: DataLimits, names: Sequence[str], leaves_out: LeavesOut) -> NpzFacts:
+    found = arrays_in(path, limits)
+    x, y, ids, parts, sessions = found
+    classes = classes_of(path, found, names)
     problems: list[DataIssue] = []
     faulty: list[int] = []
     named = 0
     seen: set[str] = set()
-    sound, digests, several = TextBuilder(), bytearray(), _several(ids)
-    for row, subject in enumerate(ids):
+    sound, visits, digests, several = TextBuilder(), TextBuilder(), bytearray(), _several(ids, sessions)
+    for row, (subject, session) in enumerate(zip(ids, sessions or repeat(""), strict=False)):
         if leaves_out(subject):
             faulty.append(row)
             continue
-        problem = _problem(path, row, subject, subject in seen, _finite(x[row]) and _finite(y[row]))
+        key = _key(subject, session)
+        is_sound = _is_id(subject) and _is_session(session)
+        name, finite = sample_name(subject, session), _finite(x[row]) and _finite(y[row])
+        problem = _problem(path, row, subject if is_sound else "", name, key in seen, finite)
+        if problem is None and classes is not None and classes.places[row] < 0:
+            problem = _without_class(path, subject, y[row], classes)
         if problem is not None:
             faulty.append(row)
             named += 1
@@ -187,9 +217,10 @@ def _examined(path: Path, limits: DataLimits, leaves_out: LeavesOut) -> NpzFacts
                 problems.append(DataIssue(**problem))
         else:
             sound.add(f"\n{subject}" if digests else subject)
+            visits.add(f"\n{session}" if digests else session)
             digests += bytes.fromhex(_row_hash(x[row], y[row]).partition(":")[2])
-        if hash(subject) in several:
-            seen.add(subject)
+        if hash(key) in several:
+            seen.add(key)
     if named > limits.findings:
         cause = f"has {named - limits.findings} faulty rows more"
         # The errors above ask for a decision; these rows are left out whatever it is.
@@ -199,30 +230,52 @@ def _examined(path: Path, limits: DataLimits, leaves_out: LeavesOut) -> NpzFacts
     return NpzFacts(
         parts=parts,
         ids=sound.arrays()[0].tobytes().decode(),
+        visits=visits.arrays()[0].tobytes().decode().rstrip("\n"),
         digests=base64.b64encode(digests).decode(),
         faulty=tuple(faulty),
         arrays={name: f"{array.dtype.name} {list(array.shape)}" for name, array in (("x", x), ("y", y))},
+        values=x.range(faulty),
+        classes=() if classes is None else classes.names,
+        places="" if classes is None else _of_sound(classes, faulty),
         problems=tuple(problems),
     )
 
 
-def _problem(path: Path, row: int, subject: str, again: bool, finite: bool) -> dict[str, str] | None:
-    """What is wrong with a row, if anything is, as the fields of an issue."""
-    if not _is_id(subject):
-        cause = f"row {row} has no id that a subject may have"
+def _problem(path: Path, row: int, subject: str, name: str, again: bool, finite: bool) -> dict[str, str] | None:
+    """What is wrong with a row, if anything is, as the fields of an issue; without a subject it has no id that can be
+    used."""
+    if not subject:
+        cause = f"row {row} has no id that a subject or a session may have"
         return {"thing": path.name, "cause": cause, "remedy": "name it without / and control characters"}
     if again:
         cause = f"is in {path.name} more than once"
-        return {"thing": subject, "cause": cause, "remedy": "keep one row per subject", "subject": subject}
+        remedy = "keep one row per subject, or name the visits in an array session"
+        return {"thing": name, "cause": cause, "remedy": remedy, "subject": subject}
     if not finite:
         cause = f"its row of {path.name} contains NaN or infinite values"
         return {"thing": subject, "cause": cause, "remedy": "fix or remove the row", "subject": subject}
     return None
 
 
-def _several(ids: TextColumn) -> frozenset[int]:
-    """Hashes of all ids that are there more than once, and of hardly any other: a set of all ids would be large."""
-    hashes, counts = np.unique(np.fromiter(map(hash, ids), np.int64, len(ids)), return_counts=True)
+def _without_class(path: Path, subject: str, y: Any, classes: RowClasses) -> dict[str, str]:
+    """The fields of the issue of a row whose y is not one of the classes."""
+    value = ", ".join(map(str, np.asarray(y).reshape(-1)[:_FEW].tolist()))
+    named = abbreviate(classes.names)
+    cause = f"its y in {path.name} is {value[:40] or 'empty'}, which is not one of the classes {named}"
+    remedy = "name all classes in the option classes, in the order of the numbers 0, 1, ..., or fix the row"
+    return {"thing": subject, "cause": cause, "remedy": remedy, "subject": subject}
+
+
+def _of_sound(classes: RowClasses, faulty: Sequence[int]) -> str:
+    """The classes of the rows that can be used, as an index keeps them."""
+    return base64.b64encode(np.delete(classes.places, faulty).astype("<i2").tobytes()).decode()
+
+
+def _several(ids: TextColumn, sessions: TextColumn | None) -> frozenset[int]:
+    """Hashes of all names of rows that are there more than once, and of hardly any other: a set of all names would be
+    large."""
+    names = map(_key, ids, sessions) if sessions is not None else ids
+    hashes, counts = np.unique(np.fromiter(map(hash, names), np.int64, len(ids)), return_counts=True)
     return frozenset(hashes[counts > 1].tolist())
 
 
@@ -230,21 +283,31 @@ def _is_id(subject: str) -> bool:
     return 0 < len(subject) <= 200 and subject.isprintable() and not {"/", "\\"} & set(subject)
 
 
+def _key(subject: str, session: str) -> str:
+    """One text for each subject and session."""
+    return f"{subject}\0{session}" if session else subject
+
+
+def _is_session(session: str) -> bool:
+    return len(session) <= LONGEST_SESSION and (not session or _is_id(session))
+
+
 def _rows(root: Path, samples: Sequence[Sample]) -> Iterator[tuple[tuple[NDArray[Any], NDArray[Any]], Sample]]:
     """Each sample's row, found by its place and id; several files may be concerned, each is read once."""
-    opened: dict[str, _Arrays] = {}
+    opened: dict[str, Arrays] = {}
     for sample in samples:
         place = sample.files["table"]
         if place not in opened:
             if not (root / place).is_file():
                 raise data_changed(place, "is missing, and was there when the cohort was approved")
             try:
-                opened[place] = _arrays(root / place)
+                opened[place] = arrays_in(root / place)
             except MemoryError as error:
                 raise short_of_memory(root / place) from error
-        x, y, ids, _ = opened[place]
+        x, y, ids, _, sessions = opened[place]
         row = sample.row
-        if row is None or row >= len(ids) or ids[row] != sample.subject:
+        is_there = row is not None and row < len(ids) and ids[row] == sample.subject
+        if row is None or not is_there or (sessions is not None and sessions[row] != sample.session):
             raise data_changed(place, f"no longer holds subject {sample.subject} in the row it had")
         yield (x[row], y[row]), sample
 
@@ -262,119 +325,3 @@ def _row_hash(*row: Any) -> str:
         hasher.update(f"{array.dtype.str}{list(array.shape)}".encode() + b"\0")
         hasher.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     return hasher.digest()
-
-
-def _bad(path: Path, cause: str, remedy: str) -> BadInput:
-    return BadInput(Thing.file(path.name), cause, remedy, code=ErrorCode.BAD_DATA)
-
-
-def _check_headers(path: Path, limits: DataLimits) -> None:
-    """Raise BadInput for arrays of too many bytes, by what their headers say, before memory is allocated for them."""
-    _check_size(path, path.stat().st_size, limits)
-    with path.open("rb") as file:
-        names = directory_bytes(file)
-        if names == math.inf:
-            raise zipfile.BadZipFile("something follows the list of arrays")
-        if names > _MOST_NAMES:
-            raise _bad(path, "lists more arrays than are allowed", "keep those that are used")
-        with zipfile.ZipFile(file) as packed:
-            # A header may be as long as the whole member.
-            _check_size(path, sum(member.file_size for member in packed.infolist()), limits)
-            size = 0
-            for member in packed.infolist():
-                with packed.open(member) as array:
-                    shape, kind = _header(array)
-                size += max(member.file_size, kind.itemsize * math.prod(shape))
-                _check_size(path, size, limits)
-
-
-def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    formats = np.lib.format
-    first = formats.read_magic(file) == (1, 0)
-    shape, _, kind = (formats.read_array_header_1_0 if first else formats.read_array_header_2_0)(file)
-    return shape, kind
-
-
-def _check_size(path: Path, size: int, limits: DataLimits) -> None:
-    """Raise BadInput for arrays of too many bytes, at all or for what they take on the disk."""
-    if size > limits.npz_bytes:
-        cause = f"would take {size >> 20} MiB in memory; at most {limits.npz_bytes >> 20} MiB are allowed"
-        raise _bad(path, cause, "split it into several datasets")
-    most = _FEW_BYTES + _MOST_GAIN * path.stat().st_size
-    if size > most:
-        cause = f"would take {size >> 20} MiB in memory; at most {most >> 20} MiB are allowed for a file of its size"
-        raise _bad(path, cause, "write it again from arrays that hold values")
-
-
-def _arrays(path: Path, limits: DataLimits = DATA_LIMITS) -> _Arrays:
-    """x, y, the ids and the parts of the file.
-
-    Raises BadInput when the file is damaged, an array is missing or would need pickle, the lengths differ, or it holds
-    too much; and MemoryError.
-    """
-    try:
-        _check_headers(path, limits)
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive}
-        # numpy gives a member that is not an array as its bytes.
-        if not all(isinstance(array, np.ndarray) for array in arrays.values()):
-            raise TypeError("a member is not an array")
-    except (OSError, ValueError, TypeError, EOFError, KeyError, NotImplementedError, RuntimeError, AttributeError,
-            OverflowError, zipfile.BadZipFile, zlib.error) as error:  # fmt: skip
-        raise _bad(
-            path,
-            f"cannot be read ({type(error).__name__}); it is damaged or holds Python objects",
-            "write it with numpy.savez from plain arrays",
-        ) from error
-    parts = [part for part in _SPLITS if f"{part}_images" in arrays]
-    if parts and "x" not in arrays:
-        return _in_parts(path, arrays, parts, limits.npz_rows)
-    missing = [name for name in _ARRAYS if name not in arrays]
-    if missing:
-        raise _bad(path, f"has no array named {', '.join(missing)}", "save arrays x, y and subject")
-    x, y, subject = (arrays[name] for name in _ARRAYS)
-    if subject.ndim != 1 or not x.ndim or not y.ndim or not len(x) == len(y) == len(subject):
-        raise _bad(
-            path,
-            f"x, y and subject have shapes {list(x.shape)}, {list(y.shape)} and {list(subject.shape)}",
-            "give all three the same number of rows",
-        )
-    _check_rows(path, limits.npz_rows, [x], [y])
-    return _Arrays(_Rows(x), _Rows(y), TextColumn.of(_texts(subject)), (("", len(subject)),))
-
-
-def _check_rows(path: Path, most: int, *arrays: Sequence[NDArray[Any]]) -> None:
-    rows = sum(len(array) for array in arrays[0])
-    if rows > most:
-        raise _bad(path, f"has {rows} rows; at most {most} are allowed", "split it into several datasets")
-    if any(len(array) and not array.nbytes for several in arrays for array in several):
-        raise _bad(path, "has rows that hold nothing", "save arrays whose rows hold numbers")
-
-
-def _in_parts(path: Path, arrays: Mapping[str, NDArray[Any]], parts: Sequence[str], most_rows: int) -> _Arrays:
-    images, labels = [], []
-    for part in parts:
-        x, y = arrays[f"{part}_images"], arrays.get(f"{part}_labels")
-        if y is None or not x.ndim or not y.ndim or len(x) != len(y):
-            shape = "nothing" if y is None else list(y.shape)
-            cause = f"{part}_images and {part}_labels have shapes {list(x.shape)} and {shape}"
-            raise _bad(path, cause, "give each image a label")
-        images.append(x)
-        # One label per row is stored as a column of its own.
-        labels.append(y[:, 0] if y.shape[1:] == (1,) else y)
-    _check_rows(path, most_rows, images, labels)
-    shapes = {(array.dtype.str, array.shape[1:]) for array in images}
-    kinds = {array.dtype.kind in "biuf" for array in labels}
-    if len(shapes) > 1 or len(kinds) > 1 or len({array.shape[1:] for array in labels}) > 1:
-        listed = json.dumps(sorted(str(list(shape)) for _, shape in shapes))
-        raise _bad(path, f"its parts hold images of different kinds ({listed})", "give all the same size and type")
-    counts = tuple((part, len(x)) for part, x in zip(parts, images, strict=True))
-    ids = TextColumn.of(f"{part}-{row:05d}" for part, count in counts for row in range(count))
-    return _Arrays(_Rows(*images), _Rows(*labels), ids, counts)
-
-
-def _texts(subject: NDArray[Any]) -> Iterator[str]:
-    for first in range(0, len(subject), _AT_ONCE):
-        for value in subject[first : first + _AT_ONCE].tolist():
-            # What is not Unicode gets characters that no id may have.
-            yield str(value).encode("utf-8", "backslashreplace").decode()

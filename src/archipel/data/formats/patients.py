@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from archipel.data.formats.base import Format, Options
-from archipel.data.formats.name_patterns import NAME_OPTIONS
+from archipel.data.formats.name_patterns import NAME_OPTIONS, lone_session
 from archipel.data.sample_columns import Samples
 from archipel.data.samples import DataIssue, Scan
 from archipel.data.subject_ids import spelling_issue
 from archipel.data.visit_names import SharedNames, shared_names
-from archipel.vocabulary import BadInput, Thing
 
 
 def patterns_in(layout: Format, options: Options) -> Mapping[str, str]:
@@ -21,11 +20,7 @@ def patterns_in(layout: Format, options: Options) -> Mapping[str, str]:
     given = {name: options[name] for name, text in NAME_OPTIONS.items()
              if name in options and layout.options.get(name) == text}  # fmt: skip
     if "session" in given and "subject" not in given:
-        raise BadInput(
-            Thing.worded(f"option session={given['session']}", option="session", value=given["session"]),
-            "needs the option subject beside it",
-            "add --option subject=PATTERN, which finds the patient in a name, for example ^[^_]+",
-        )
+        raise lone_session(given["session"])
     return given
 
 

@@ -9,8 +9,8 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping
 
 from archipel.data.files import FileFacts
-from archipel.data.formats.picture_files import PictureFacts
 from archipel.data.formats.picture_options import PictureOptions, Refusal
+from archipel.data.picture_files import PictureFacts
 from archipel.data.samples import DataIssue, Sample
 
 Looked = tuple[Sample, FileFacts[PictureFacts]]

@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 from archipel.data.cohorts import TRAINING, VALIDATION
 from archipel.data.files import Folder
-from archipel.data.formats.picture_files import SUFFIXES
 from archipel.data.formats.picture_masks import AS_VOLUMES, MASKS, masks_of
 from archipel.data.formats.volume_names import is_of
+from archipel.data.picture_files import SUFFIXES
 from archipel.data.samples import DataIssue
 from archipel.vocabulary.counting import pluralise
 
@@ -24,7 +24,7 @@ PARTS = {
     **dict.fromkeys(("test", "testing"), ""),
 }
 """Folders that divide a dataset, and on which side of a split their pictures are; "" is neither."""
-_IMAGES = frozenset(("image", "images", "img", "imgs", "picture", "pictures", "scan", "scans"))
+_IMAGES = frozenset(("image", "images", "imagestr", "imagests", "img", "imgs", "picture", "pictures", "scan", "scans"))
 UNREAD_PICTURES = (".gif", ".webp", ".jp2", ".heic", ".avif")
 """Endings of pictures that are not read."""
 _UNREAD = {

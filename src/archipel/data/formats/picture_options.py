@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from archipel.data.files import read_whole, short_of_memory
 from archipel.data.formats.base import Options
-from archipel.data.formats.picture_files import PictureFacts, Pixels, bad_picture, decoded
-from archipel.vocabulary import BadInput, Thing
+from archipel.data.picture_files import PictureFacts, Pixels, bad_picture, decoded
+from archipel.data.samples import FoundValues
+from archipel.vocabulary import ARRAY, BadInput, Thing
 
 PICTURE_OPTIONS: Mapping[str, str] = {
     "size": "WIDTHxHEIGHT: resize every image, for example 28x28",
@@ -66,6 +67,15 @@ class PictureOptions:
             remedy = f"leave the option size out, or choose a window, for example --option window={low:.0f},{high:.0f}"
             return Refusal(f"has {cause}", f"have {cause}", remedy)
         return None
+
+    def range_of(self, every: Iterable[PictureFacts]) -> dict[str, FoundValues]:
+        """The range of what plans get of these pictures, as a schema has it; grey of colours is within theirs."""
+        found: FoundValues | None = None
+        for facts in every:
+            ends = np.array([facts.minimum, facts.maximum])
+            low, high = (ends if self.window is None else _windowed(ends, *self.window)).tolist()
+            found = FoundValues(minimum=low, maximum=high, narrowest=(low, high)).joined(found)
+        return {} if found is None else {ARRAY: found}
 
     def form(self, facts: PictureFacts) -> str:
         """Type and shape of what plans get of a picture, as a schema has them."""

@@ -18,17 +18,19 @@ from archipel.data.files import Folder, Purpose, content_hash
 from archipel.data.formats.base import Options, verify_files
 from archipel.data.formats.covariates import read_covariates
 from archipel.data.formats.found_volumes import FoundVolumes, columns_of, subject_id
-from archipel.data.formats.name_patterns import found_in
+from archipel.data.formats.marked_columns import class_in, with_class
+from archipel.data.formats.name_patterns import found_in, lone_session, visits_in
 from archipel.data.formats.picture_agreement import Looked, refuse_repeated, refuse_unfit
-from archipel.data.formats.picture_files import look_at_picture
 from archipel.data.formats.picture_folders import listed_pictures, report_unread
 from archipel.data.formats.picture_options import PICTURE_OPTIONS, PictureOptions
+from archipel.data.picture_files import look_at_picture
 from archipel.data.sample_data import SampleData
 from archipel.data.samples import DataIssue, DataSchema, Sample, Scan, SubjectId
 from archipel.data.tables import COLUMN_OPTIONS, column_of_ids, open_table
+from archipel.data.volumes import names_in
 from archipel.tensors import blob_hash
 from archipel.vocabulary import BadInput, DataKind, ErrorCode, Record, Thing, Value
-from archipel.vocabulary.counting import pluralise
+from archipel.vocabulary.counting import abbreviate, pluralise
 
 _TABLES = (".csv", ".tsv")
 _LOOKED_AT = 1 << 16
@@ -58,8 +60,11 @@ class PictureTable:
         "image": "the column that names the picture (by default the one that holds the names of the files)",
         "patient": "the column that names the patient (by default patient_id, Patient ID and the like)",
         **COLUMN_OPTIONS,
-        "subject": "without such a column: a regular expression that finds the patient in a file's name, for example "
-        "^[^_]+ (by default each picture is a patient's only one)",
+        "classes": "columns that have 1 for the picture's class and 0 for the others, for example MEL,NV,BCC: their "
+        "names become the value class",
+        "subject": "without a column of patients: a regular expression that finds the patient in a file's name, for "
+        "example ^[^_]+ (by default each picture is a patient's only one)",
+        "session": "a regular expression that finds the visit in a file's name (by default the whole name)",
     }
 
     def fits(self, folder: Folder) -> str:
@@ -91,8 +96,9 @@ class PictureTable:
             problems.append(_without(name, options, tables, bool(pictures)))
             return Scan((), tuple(problems), nothing)
         names = [one for path in pictures for one in _names(path)]
+        how = [options.get(name, "") for name in ("image", "patient", "classes")]
         purpose = Purpose(
-            f"picture-table/1 {options.get('image', '')!r} {options.get('patient', '')!r}",
+            f"picture-table/2 {how!r}",
             TableFacts,
             blob_hash("\n".join(names).encode()),
         )
@@ -113,8 +119,13 @@ class PictureTable:
         if table is None:
             return Scan((), tuple(problems), nothing)
         problems[:] = [one.model_copy(update={"subject": whose.get(one.subject, one.subject)}) for one in problems]
-        kept, used = _looked_at(folder, pictures, whose, table.rows, problems)
-        absent = sorted(set(table.rows) - used)
+        visit = options.get("session", "")
+        if visit and not known.patient and "subject" not in options:
+            raise lone_session(visit)
+        visits = visits_in(sorted({path.stem for path in pictures}), visit, folder.limits.pattern_s)
+        rows = _with_classes(table.rows, names_in(options.get("classes", "")), tables[0], problems)
+        kept, used = _looked_at(folder, pictures, whose, visits, rows, problems)
+        absent = sorted(set(rows) - used)
         _say_which(name, absent, "row", f"of {tables[0]} without its picture", "add the file", problems)
         refuse_repeated(kept, "keep one of them, or rename one of them here and in the table", name, problems)
         refuse_unfit(kept, asked, name, problems)
@@ -127,6 +138,7 @@ class PictureTable:
             samples=len(samples),
             columns=columns_of(samples),
             arrays={"x": asked.form(next(iter(kept.values()))[1].require_facts())},
+            values=asked.range_of(looked.require_facts() for _, looked in kept.values()),
         )
         return Scan(samples, tuple(problems), schema)
 
@@ -169,9 +181,10 @@ def _examined(path: Path, options: Options, names: frozenset[str]) -> TableFacts
     """Which column names the pictures. Raises BadInput where none does, and for an option that names no column."""
     table = open_table(path)
     columns = table.names
-    for option in ("image", "patient"):
-        if options.get(option, columns[0]) not in columns:
-            cause = f"has no column {options[option]} (it has {', '.join(columns)[:200]})"
+    asked = [(option, options[option]) for option in ("image", "patient") if option in options]
+    for option, column in (*asked, *(("classes", name) for name in names_in(options.get("classes", "")))):
+        if column not in columns:
+            cause = f"has no column {column} (it has {', '.join(columns)[:200]})"
             raise BadInput(Thing.file(path.name), cause, f"name one in the option {option}", code=ErrorCode.BAD_DATA)
     rows = [row.fields for row in table.rows() if len(row.fields) == len(columns)]
     hits = {
@@ -187,6 +200,24 @@ def _examined(path: Path, options: Options, names: frozenset[str]) -> TableFacts
     at, whose = columns.index(image), columns.index(patient) if patient else -1
     named = {subject_id(row[at].strip()): subject_id(row[whose].strip()) if patient else "" for row in rows}
     return TableFacts(image=image, patient=patient, rows=named)
+
+
+def _with_classes(
+    rows: Mapping[str, Mapping[str, Value]], columns: Sequence[str], table: str, problems: list[DataIssue]
+) -> Mapping[str, Mapping[str, Value]]:
+    """The rows with their class by name; those in which not one column is marked are problems, said together."""
+    if not columns:
+        return rows
+    odd = sorted(name for name, row in rows.items() if not class_in(row, columns))
+    if odd:
+        cause = (
+            f"{pluralise(len(odd), 'row')} of {table} {'has' if len(odd) == 1 else 'have'} not 1 in one of the columns "
+            f"{abbreviate(columns)} and 0 in the others (first {odd[0]})"
+        )
+        remedy = "name all columns of classes in the option classes and fix the rows; with several classes in a row, "
+        remedy += "leave the option out and let a plan read one column as its target"
+        problems.append(DataIssue(thing=table, cause=cause, remedy=remedy, spoils_all=True))
+    return {name: with_class(row, columns) for name, row in rows.items() if class_in(row, columns)}
 
 
 def _patients(pictures: Sequence[PurePosixPath], known: TableFacts, options: Options, seconds: int) -> dict[str, str]:
@@ -209,6 +240,7 @@ def _looked_at(
     folder: Folder,
     pictures: Sequence[PurePosixPath],
     whose: Mapping[str, str],
+    visits: Mapping[str, str],
     rows: Mapping[str, Mapping[str, Value]],
     problems: list[DataIssue],
 ) -> tuple[dict[str, Looked], set[str]]:
@@ -240,7 +272,7 @@ def _looked_at(
         hashes = {"image": looked.hash, "row": beside}
         sample = Sample(
             subject=subject,
-            session=path.stem[:100] if several else "",
+            session=visits[path.stem] if several else "",
             files={"image": place},
             values=dict(values),
             hash=content_hash(hashes),

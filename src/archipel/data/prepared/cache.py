@@ -15,6 +15,7 @@ import secrets
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -180,7 +181,7 @@ class PreparedCache:
             with _unchanged(work.root, [sample]):
                 work.layout.verify(work.root, [sample], work.cohort.options)
                 if not self._is_whole(name):
-                    self._write(work, name, [Keyed(name, next(iter(work.readings([sample]))))], room)
+                    self._write(work, name, [Keyed(name, next(work.voxels([sample])))], room)
                     made += 1
             work.watch.at(READY, number + 1, len(work.names))
         return made
@@ -244,6 +245,11 @@ class _Work:
         """The samples, read from the dataset's files and mapped."""
         for reading in self.layout.read(self.root, samples, self.cohort.options):
             yield self.cohort.given(reading)
+
+    def voxels(self, samples: Sequence[Sample]) -> Iterator[SampleData]:
+        """The same without values, which a sample has beside its voxels: plans with other columns share its file."""
+        for reading in self.readings(samples):
+            yield replace(reading, values={})
 
 
 class _Room:

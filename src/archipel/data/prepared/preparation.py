@@ -19,13 +19,14 @@ from archipel.vocabulary.needs import LabelValue
 _HASH = "hash"
 """In the place of all options; no format has an option of this name."""
 _NOT_CONTENT = {"files", "file_hashes", "hash"}
+_VALUES = {"values", "missing"}
 
 
 class Preparation(Record):
     """What is done to a sample before a plan sees it, as far as it changes voxels, arrays or values.
 
     Names of modalities and columns are looked up when a plan asks, so that a changed mapping of names prepares nothing
-    again.
+    again; nor do other columns beside volumes.
     """
 
     form: Literal["archipel-prepared/2"] = "archipel-prepared/2"
@@ -48,7 +49,7 @@ class Preparation(Record):
             drop_other_labels=rule.drop_other_labels,
             orientation=rule.orientation,
             recipe=cohort.recipe,
-            # Values beside volumes are the samples' own, and are in their keys already.
+            # Values beside volumes are the samples' own, and are not prepared.
             columns=cohort.columns if is_rows(cohort) else None,
         )
 
@@ -60,12 +61,15 @@ class Preparation(Record):
     def keys(self, samples: Iterable[Sample]) -> Iterator[str]:
         """Each sample's key: the digits of its content's hash, a dot, and digits of its values and how it is made."""
         how, columns, beside = self.hash, Samples.of(samples), ""
+        # The values of a volume are not in its file, so that plans with other columns share it.
+        is_beside = format_named(self.layout).kind == "volumes"
+        apart = _NOT_CONTENT | _VALUES if is_beside else _NOT_CONTENT
         before = -1
         for hashed, kind in zip(columns.hashes(), columns.kinds.tolist(), strict=True):
             if kind != before:
                 # Everything on which a sample depends beside the bytes: values, channels and what else is added.
                 rest = columns.rest(kind)
-                beside = json.dumps({name: rest[name] for name in rest if name not in _NOT_CONTENT}, sort_keys=True)
+                beside = json.dumps({name: rest[name] for name in rest if name not in apart}, sort_keys=True)
                 before = kind
             with_it = blob_hash("\n".join((how, hashed, beside)).encode())
             yield f"{digits_in(hashed)}.{digits_in(with_it)[:32]}"

@@ -14,6 +14,7 @@ import os
 import struct
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from io import FileIO
 from itertools import islice
 from pathlib import Path
@@ -316,8 +317,11 @@ class PreparedSource:
         try:
             while some := list(islice(keys, _KEYS_AT_ONCE if self._is_rows else 1)):
                 file = self._file(some[0])
+                # Of volumes only voxels are prepared; what is known beside them the sample has.
+                known = {} if self._is_rows else samples[at].values
                 for place in file.places(some):
-                    yield file.reading(place)
+                    reading = file.reading(place)
+                    yield replace(reading, values={**reading.values, **known}) if known else reading
                 at += len(some)
         except (KeyError, FileNotFoundError, Damaged) as error:
             remedy, name = "start the experiment's worker again, which prepares it", samples[at].name

@@ -19,7 +19,7 @@ from archipel.data.prepared import ROWS, Keyed, Preparation, is_rows, write_prep
 from archipel.data.sample_data import Affine, LabelVolume, SampleData
 from archipel.data.samples import DataSchema, Sample
 from archipel.tensors import blob_hash
-from archipel.vocabulary import BadInput, ColumnNeed, DataNeeds, ErrorCode, Thing, Value
+from archipel.vocabulary import BadInput, ColumnNeed, DataNeeds, ErrorCode, InputValues, Thing, Value
 
 LEAST = 8
 """Subjects of a dummy run, unless the plan needs more."""
@@ -94,7 +94,10 @@ class Dummies:
             if self._needs.kind == "volumes":
                 yield self._volume(number, draw, values)
             elif self._needs.kind == "arrays":
-                arrays = {name: _array(form, number, draw) for name, form in self._schema.arrays.items()}
+                arrays = {
+                    name: _array(form, number, draw, _ends(self._needs, name))
+                    for name, form in self._schema.arrays.items()
+                }
                 yield SampleData(arrays=arrays, values=values)
             else:
                 yield SampleData(values=values)
@@ -118,6 +121,10 @@ class Dummies:
                 label[tuple(box)] = value
         images = {}
         for name in self._needs.images:
+            ends = _ends(self._needs, name)
+            if ends is not None:
+                images[name] = np.asarray(draw.uniform(*ends, shape), dtype=np.float32)
+                continue
             noise = draw.normal(100, 20, shape)
             images[name] = np.asarray(noise if label is None else noise + 40 * (label > 0), dtype=np.float32)
         affine: Affine = np.diag([*(self._schema.spacing_mm_median or (1.0, 1.0, 1.0)), 1.0])
@@ -135,8 +142,15 @@ class Dummies:
         return told if isinstance(told, float) else 0.0
 
 
-def _array(form: str, number: int, draw: np.random.Generator) -> NDArray[Any]:
-    """One sample of an array that a schema describes, ``float32 [28, 28]``; whole numbers are 0 or 1."""
+def _ends(needs: DataNeeds, name: str) -> tuple[float, float] | None:
+    """The scale for which a plan is written, where it has two ends."""
+    asked = needs.values.get(name, InputValues())
+    return None if asked.minimum is None or asked.maximum is None else (asked.minimum, asked.maximum)
+
+
+def _array(form: str, number: int, draw: np.random.Generator, ends: tuple[float, float] | None) -> NDArray[Any]:
+    """One sample of an array that a schema describes, ``float32 [28, 28]``, on the plan's scale where it has one; else
+    whole numbers are 0 or 1."""
     name, _, shape = form.partition(" ")
     kind = np.dtype(name)
     if kind.kind not in "fiub":
@@ -147,6 +161,12 @@ def _array(form: str, number: int, draw: np.random.Generator) -> NDArray[Any]:
             code=ErrorCode.BAD_DATA,
         )
     sizes = tuple(json.loads(shape or "[]"))
+    if ends is not None:
+        numbers = draw.uniform(*ends, sizes)
+        if kind.kind in "iu":
+            # A dataset of another type is refused by its needs; until then the plan sees what the type can hold.
+            numbers = np.clip(numbers, np.iinfo(kind).min, np.iinfo(kind).max)
+        return numbers.astype(kind)
     if kind.kind == "f":
         return np.asarray(draw.normal(size=sizes), dtype=kind)
     return np.full(sizes, number % 2, dtype=kind)

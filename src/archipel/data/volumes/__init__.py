@@ -4,7 +4,7 @@ It knows files and samples. It knows nothing of the layout of folders.
 """
 
 from archipel.data.volumes import png, volumes
-from archipel.data.volumes.decoding import ITK, NIFTI, SUFFIXES
+from archipel.data.volumes.decoding import ITK, NIFTI, PICTURES, SUFFIXES
 from archipel.data.volumes.geometry import (
     TOLERANCE_OPTION,
     GridRule,
@@ -16,6 +16,7 @@ from archipel.data.volumes.geometry import (
 from archipel.data.volumes.orientation import Orientation
 from archipel.data.volumes.png import Colour
 from archipel.data.volumes.sample_volumes import (
+    StructureRules,
     look_at_file,
     look_at_sample,
     read_structures,
@@ -24,8 +25,8 @@ from archipel.data.volumes.sample_volumes import (
     structures_of,
     with_data,
 )
-from archipel.data.volumes.segment_options import SEGMENT_OPTIONS, SEGMENTS, segment_rules
-from archipel.data.volumes.segments import as_option, plain_name, same_name
+from archipel.data.volumes.segment_options import ON_TOP, SEGMENT_OPTIONS, SEGMENTS, segment_rules
+from archipel.data.volumes.segments import as_option, names_in, plain_name, same_name
 from archipel.data.volumes.thumbnails import (
     IN_FULL,
     MOSAIC,
@@ -46,6 +47,8 @@ __all__ = [
     "ITK",
     "MOSAIC",
     "NIFTI",
+    "ON_TOP",
+    "PICTURES",
     "PLANES",
     "SEGMENTS",
     "SEGMENT_OPTIONS",
@@ -60,6 +63,7 @@ __all__ = [
     "Placed",
     "Sketchbook",
     "Slice",
+    "StructureRules",
     "Thumbnails",
     "as_option",
     "check_one_grid",
@@ -68,6 +72,7 @@ __all__ = [
     "label_thumbnails",
     "look_at_file",
     "look_at_sample",
+    "names_in",
     "oddities",
     "plain_name",
     "png",

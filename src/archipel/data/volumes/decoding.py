@@ -1,4 +1,5 @@
-"""Decoding: the voxels and the affine of one file, NIfTI, NRRD or MetaImage, always in RAS millimetres.
+"""Decoding: the voxels and the affine of one file, NIfTI, NRRD or MetaImage, always in RAS millimetres; and 2-D images
+as volumes of one slice.
 
 Nothing a file says of itself is believed before it is compared with the file's length, so that a damaged or hostile
 header can neither fill memory nor lead to another file. All kinds are decoded from bytes in memory, which were read
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from archipel.data import picture_files
 from archipel.data.limits import DATA_LIMITS, DataLimits
 from archipel.data.sample_data import Affine
 from archipel.data.volumes import itk_headers
@@ -33,6 +35,8 @@ PAIRS = (".hdr",)
 MGH = (".mgz", ".mgh")
 ITK = (".nrrd", ".nhdr", ".mha", ".mhd")
 SUFFIXES = (*NIFTI, *ITK, *PAIRS, *MGH)
+PICTURES = (".png", ".bmp", ".tif", ".tiff")
+"""2-D images that only a description calls volumes: as nnU-Net has them."""
 
 _HEADER_BYTES = 4096
 _MGH_BYTES = 284
@@ -70,6 +74,8 @@ def decode(path: Path, content: bytes, limits: DataLimits = DATA_LIMITS) -> Deco
 
     Raises BadInput for one that cannot be used, and MemoryError where there is too little left for one that can.
     """
+    if is_picture(path.name):
+        return _picture(path, content, limits)
     try:
         stored = header_of(path, content)
         if stored.data_file:
@@ -86,6 +92,19 @@ def decode(path: Path, content: bytes, limits: DataLimits = DATA_LIMITS) -> Deco
         # Damaged headers raise nearly everything: struct, lookup, arithmetic and zlib's own errors.
         raise damaged(path, type(error).__name__) from error
     return _checked(path, decoded)
+
+
+def is_picture(name: str) -> bool:
+    """Whether a file is decoded as a 2-D image."""
+    return name.lower().endswith(PICTURES)
+
+
+def _picture(path: Path, content: bytes, limits: DataLimits) -> Decoded:
+    """A 2-D image as a volume of one slice, ``[width, height, 1]``, with colours as channels. Its grid is its pixels:
+    voxels of 1 mm, and nowhere in a patient."""
+    pixels = picture_files.decoded(path.name, content, limits.picture_pixels)
+    values = np.moveaxis(pixels, 0, 1)
+    return Decoded(values[:, :, np.newaxis], np.eye(4))
 
 
 def header_of(path: Path, content: bytes) -> Stored:

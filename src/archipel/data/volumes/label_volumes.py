@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 
 from archipel.data.limits import DATA_LIMITS, DataLimits
 from archipel.data.sample_data import LabelVolume
-from archipel.data.volumes.decoding import Decoded, decode
-from archipel.data.volumes.segments import AS_STORED, SegmentRules, as_option, one_volume
+from archipel.data.volumes.decoding import Decoded, decode, is_picture
+from archipel.data.volumes.segment_volumes import one_volume
+from archipel.data.volumes.segments import AS_STORED, SegmentRules, as_option
+from archipel.data.volumes.volume_facts import Shared
 from archipel.data.volumes.volume_header import NOT_3D, bad_volume
 from archipel.vocabulary import BadInput
 from archipel.vocabulary.counting import pluralise
@@ -33,11 +35,13 @@ _IMAGE = "; an image may be in the place of the label"
 
 
 class LabelReading(NamedTuple):
-    """A label volume int16 ``[X, Y, Z]``, the names that its header has for values, and the decoded file."""
+    """A label volume int16 ``[X, Y, Z]``, the names that its header has for values, the decoded file, and the voxels
+    that segments shared."""
 
     values: LabelVolume
     names: dict[int, str]
     decoded: Decoded
+    shared: tuple[Shared, ...] = ()
 
 
 def label_of(
@@ -49,12 +53,15 @@ def label_of(
     """
     found = decode(path, content, limits)
     values = found.values
+    if values.ndim != 3 and is_picture(path.name):
+        remedy = "save the numbers of its labels as shades of grey (0, 1, 2, ...), or leave the subject out"
+        raise bad_volume(path, "is in colour, and a label has one number per pixel", remedy)
     if values.ndim != 3 and not (values.ndim == 4 and found.segments):
         raise bad_volume(path, f"has {values.ndim} dimensions {list(values.shape)}", NOT_3D)
     whole = _whole(path, found)
     if found.segments:
-        joined, names = one_volume(path, whole.reshape((*values.shape[:3], -1)), found.segments, rules)
-        return LabelReading(joined, names, found)
+        joined, names, shared = one_volume(path, whole.reshape((*values.shape[:3], -1)), found.segments, rules)
+        return LabelReading(joined, names, found, shared)
     if rules.numbered and whole.any():
         cause = "does not name its segments, and this dataset's are read by name"
         remedy = f"save it as .seg.nrrd with the segments {as_option(rules.numbered)}, or leave the subject out"

@@ -19,16 +19,17 @@ from archipel.data.volumes.decoding import Decoded, bad_volume, decode
 from archipel.data.volumes.detached_data import data_beside
 from archipel.data.volumes.geometry import GridRule, Placed, check_one_grid
 from archipel.data.volumes.label_volumes import share_of_changes
+from archipel.data.volumes.overlaps import Overlaps
+from archipel.data.volumes.segment_options import segment_rules, structures_in
 from archipel.data.volumes.thumbnails import Sketch
-from archipel.data.volumes.volume_facts import MaskFacts
+from archipel.data.volumes.volume_facts import MaskFacts, Shared
 from archipel.data.volumes.volume_header import NOT_3D
 from archipel.tensors import blob_hash
 from archipel.vocabulary import BadInput, ErrorCode, Record
-from archipel.vocabulary.counting import pluralise
 
 _STRUCTURE = f"{LABEL}/"
 _DATA = "/data"
-STRUCTURES = "structures/1"
+STRUCTURES = "structures/2"
 """The index's name for the label that a sample's structures make together, kept with the first one's file."""
 
 
@@ -80,7 +81,7 @@ def look_at_sample(
     looks: dict[str, volumes.VolumeLook] = {}
     hashes: dict[str, str] = {}
     problems = {}
-    structures, rule = structures_of(files), GridRule.of(folder.options)
+    structures, rules = structures_of(files), StructureRules.of(folder.options)
     for key in files:
         if _is_data(key) or key.startswith(_STRUCTURE):
             looked = folder.look(files[key], BYTES, lambda _: Hashed())
@@ -92,10 +93,10 @@ def look_at_sample(
             looks[role] = FileFacts[MaskFacts](hash=problems[role].hash, problem=problems[role].problem)
         elif role == LABEL and structures:
             known = "\n".join(f"{key} {hashes[key]}" for key in sorted(hashes) if key in files)
-            request = blob_hash(f"{known}\n{rule.tolerance_mm or ''}".encode())
+            request = blob_hash(f"{known}\n{rules!r}".encode())
             purpose = Purpose(STRUCTURES, MaskFacts, request)
             looks[role] = folder.look(
-                next(iter(structures.values())), purpose, lambda _: _structure_facts(folder.root, structures, rule)
+                next(iter(structures.values())), purpose, lambda _: _structure_facts(folder.root, structures, rules)
             )
         else:
             looks[role] = volumes.look(folder, files[role], role, channels.get(role), sketch)
@@ -114,13 +115,36 @@ def look_at_file(
     return volume.hash, volume.problem
 
 
-def read_structures(root: Path, structures: Mapping[int, str], rule: GridRule) -> Decoded:
-    """One label ``[X, Y, Z]`` int16 of the files of structures, each with its value, and the grid that they share.
+class StructureRules(NamedTuple):
+    """How files of structures become one label: how far their grids may be apart, what each value is called, and which
+    keep the voxels that they share with others, the first before the second."""
 
-    Raises BadInput where a file holds more than one structure, two lie on different grids, or two overlap.
+    grid: GridRule
+    names: Mapping[int, str]
+    on_top: tuple[str, ...]
+
+    @classmethod
+    def of(cls, options: Mapping[str, str]) -> StructureRules:
+        """The rules among a dataset's options. Raises BadInput for options that are not valid."""
+        return cls(GridRule.of(options), structures_in(options), segment_rules(options).on_top)
+
+
+class JoinedStructures(NamedTuple):
+    """A label of several files, and the voxels that their structures shared."""
+
+    whole: Decoded
+    shared: tuple[Shared, ...]
+
+
+def read_structures(root: Path, structures: Mapping[int, str], rules: StructureRules) -> JoinedStructures:
+    """One label ``[X, Y, Z]`` int16 of the files of structures, each with its value, and the grid that they have.
+
+    Raises BadInput where a file holds more than one structure, two lie on different grids, or two overlap and no
+    rule says which one keeps the voxels.
     """
     whole: Decoded | None = None
-    first = ""
+    first, painted = "", Overlaps((), {}, ())
+    names = {value: rules.names.get(value) or place for value, place in structures.items()}
     for value, place in structures.items():
         found = _decoded(root / place)
         inside = found.values != 0
@@ -129,19 +153,19 @@ def read_structures(root: Path, structures: Mapping[int, str], rule: GridRule) -
             cause = f"holds several label values ({drawn.min():g} to {drawn.max():g}), and is the file of one structure"
             raise _bad(place, cause, "write a template without {structure} if it is a label volume of its own")
         if whole is None:
-            whole, first = found._replace(values=np.zeros(inside.shape, np.int16)), place
+            painted, first = Overlaps(inside.shape, names, rules.on_top), place
+            whole = found._replace(values=painted.label)
         own = Placed(Path(place).name, inside.shape, found.affine, found.is_placed)
         base = Placed(Path(first).name, whole.values.shape, whole.affine, whole.is_placed)
-        check_one_grid(Path(place).parent.as_posix(), base, own, rule)
-        both = whole.values[inside]
-        if both.any():
-            cause = f"overlaps {structures[int(both.max())]} in {pluralise(int(np.count_nonzero(both)), 'voxel')}"
-            remedy = "give each voxel to one structure, or name those to read with --option structures=NAME,NAME"
-            raise _bad(place, cause, remedy)
-        whole.values[inside] = value
+        check_one_grid(Path(place).parent.as_posix(), base, own, rules.grid)
+        painted.paint(np.where(inside, np.int16(value), np.int16(0)))
     if whole is None:
         raise ValueError("there is no structure")
-    return whole
+    if pairs := painted.open_pairs():
+        where = Path(first).parent.as_posix()
+        remedy = f"{painted.remedy()}; or name those to read with --option structures=NAME,NAME"
+        raise _bad(where, f"has structures that overlap: {pairs}", remedy)
+    return JoinedStructures(whole, painted.shared)
 
 
 def _decoded(path: Path) -> Decoded:
@@ -155,8 +179,8 @@ def _decoded(path: Path) -> Decoded:
     return found
 
 
-def _structure_facts(root: Path, structures: Mapping[int, str], rule: GridRule) -> MaskFacts:
-    whole = read_structures(root, structures, rule)
+def _structure_facts(root: Path, structures: Mapping[int, str], rules: StructureRules) -> MaskFacts:
+    whole, shared = read_structures(root, structures, rules)
     counts = np.bincount(whole.values.ravel(order="K"), minlength=1)
     return MaskFacts(
         shape=whole.values.shape,
@@ -168,6 +192,7 @@ def _structure_facts(root: Path, structures: Mapping[int, str], rule: GridRule) 
         unit=whole.unit,
         forms_apart_mm=whole.forms_apart_mm,
         changes=round(share_of_changes(whole.values), 6),
+        shared=shared,
     )
 
 

@@ -7,12 +7,18 @@ from collections.abc import Mapping
 from archipel.data.volumes.segments import SegmentRules, names_in, plain_name
 from archipel.vocabulary import BadInput, Thing
 
-SEGMENTS, ON_TOP = "segments", "on_top"
+SEGMENTS, ON_TOP, STRUCTURES = "segments", "on_top", "structures"
 SEGMENT_OPTIONS: Mapping[str, str] = {
     SEGMENTS: "names of segments (.seg.nrrd), with commas between them: they become the label values 1, 2, ..., "
     "whatever numbers a file has for them",
-    ON_TOP: "names of segments that keep the voxels that they share with others, the first before the second",
+    ON_TOP: "names of segments or structures that keep the voxels that they share with others, the first before the "
+    "second",
 }
+
+
+def structures_in(options: Mapping[str, str]) -> Mapping[int, str]:
+    """The names of the values of a label that is a file for each structure."""
+    return dict(enumerate(names_in(options.get(STRUCTURES, "")), 1))
 
 
 def segment_rules(options: Mapping[str, str]) -> SegmentRules:

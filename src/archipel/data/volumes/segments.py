@@ -10,17 +10,13 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from archipel.data.limits import DATA_LIMITS
-from archipel.data.sample_data import LabelVolume
 from archipel.data.volumes.volume_facts import Segment
 from archipel.data.volumes.volume_header import bad_volume, damaged
 
@@ -124,85 +120,3 @@ def _number(path: Path, segment: int, key: str, text: str) -> int:
     if re.fullmatch(r"\d{1,9}", text) is None:
         raise damaged(path, f"its header has Segment{segment}_{key} {text[:20]!r}")
     return int(text)
-
-
-def one_volume(
-    path: Path, layers: NDArray[Any], segments: Sequence[Segment], rules: SegmentRules
-) -> tuple[LabelVolume, dict[int, str]]:
-    """One label volume of the layers ``[X, Y, Z, layers]`` of whole numbers, and the names of its values.
-
-    The values are those that ``rules`` give; without a rule they are the file's own, or where two segments have the
-    same one, 1, 2, ... in the header's order. Raises BadInput for a segment that the rules do not name, values that
-    no segment has where they must be told apart by name, and segments that overlap where no rule says which wins.
-    """
-    numbers = _numbers(path, segments, rules)
-    names = {number: segment.name for segment, number in zip(segments, numbers, strict=True)}
-    own = all(number == segment.value for segment, number in zip(segments, numbers, strict=True))
-    if layers.shape[3] == 1 and own and not rules.numbered:
-        return layers[..., 0], names
-    top = _ranks(names, rules)
-    by_layer: dict[int, dict[int, int]] = defaultdict(dict)
-    for segment, number in zip(segments, numbers, strict=True):
-        by_layer[segment.layer][segment.value] = number
-    whole = np.zeros(layers.shape[:3], np.int16, order="F")
-    for at in range(layers.shape[3]):
-        painted = _renumbered(path, layers[..., at], at, by_layer[at])
-        shared = (painted != 0) & (whole != 0)
-        if shared.any():
-            _check_overlap(path, painted[shared], whole[shared], names, top)
-        wins = (painted != 0) & ((whole == 0) | (top[painted] > top[whole]))
-        whole[wins] = painted[wins]
-    return whole, names
-
-
-def _numbers(path: Path, segments: Sequence[Segment], rules: SegmentRules) -> list[int]:
-    if not rules.numbered:
-        values = [segment.value for segment in segments]
-        return values if len(set(values)) == len(values) else list(range(1, len(segments) + 1))
-    places = {plain_name(name): at for at, name in enumerate(rules.numbered, 1)}
-    strange = [segment.name for segment in segments if plain_name(segment.name) not in places]
-    if strange:
-        cause = f"has the segment {strange[0]}, which the option segments does not name"
-        wanted = as_option([*rules.numbered, *strange])
-        raise bad_volume(path, cause, f"add the dataset with --option segments={wanted}, or remove the segment")
-    return [places[plain_name(segment.name)] for segment in segments]
-
-
-def _ranks(names: Mapping[int, str], rules: SegmentRules) -> NDArray[np.int16]:
-    """For each value how far on top its segment is, 0 where no rule says it."""
-    ranks = np.zeros(max(names, default=0) + 1, np.int16)
-    wanted = {plain_name(top): len(rules.on_top) - at for at, top in enumerate(rules.on_top)}
-    for number, name in names.items():
-        ranks[number] = wanted.get(plain_name(name), 0)
-    return ranks
-
-
-def _renumbered(path: Path, layer: NDArray[Any], at: int, numbers: Mapping[int, int]) -> LabelVolume:
-    """A layer with the numbers of its values. Raises BadInput for a value that has none."""
-    table = np.full(int(layer.max()) + 1, -1, np.int16)
-    table[0] = 0
-    for value, number in numbers.items():
-        if value < len(table):
-            table[value] = number
-    found: LabelVolume = table[layer]
-    if (found < 0).any():
-        value = int(layer[found < 0][0])
-        cause = f"has voxels of value {value} in layer {at}, which no segment of its header names"
-        raise bad_volume(path, cause, "name the segment in 3D Slicer, or leave the subject out")
-    return found
-
-
-def _check_overlap(
-    path: Path, over: LabelVolume, under: LabelVolume, names: Mapping[int, str], top: NDArray[np.int16]
-) -> None:
-    open_ones = (top[over] == 0) & (top[under] == 0)
-    if not open_ones.any():
-        return
-    one, other = names[int(under[open_ones][0])], names[int(over[open_ones][0])]
-    count = int(np.count_nonzero((under == under[open_ones][0]) & (over == over[open_ones][0])))
-    cause = f"has segments that overlap: {one} and {other} share voxels ({count})"
-    remedy = (
-        f"say which one keeps them: add the dataset with --option on_top={as_option([other])} or with --option "
-        f"on_top={as_option([one])}"
-    )
-    raise bad_volume(path, cause, remedy)

@@ -13,6 +13,14 @@ class Segment(Record):
     layer: int = 0
 
 
+class Shared(Record):
+    """Voxels that two structures have: the label value that keeps them, the one that loses them, and how many."""
+
+    keeps: int
+    loses: int
+    voxels: int
+
+
 class Grid(Record):
     """The grid of the voxels: shape in voxels, affine [4, 4] and spacing in millimetres.
 
@@ -59,11 +67,13 @@ class MaskFacts(Grid):
     """A mask: how many voxels have each label, and the hash of the voxels.
 
     ``changes`` is the share of pairs of neighbouring voxels that have two values. ``names`` are the header's names of
-    label values. ``within_image`` is whether the file says that its grid is a part of an image's.
+    label values, ``shared`` the voxels that two structures shared. ``within_image`` is whether the file says that its
+    grid is a part of an image's.
     """
 
     label_voxels: dict[str, int]
     voxels: str
     changes: float = 0.0
     names: dict[str, str] = {}
+    shared: tuple[Shared, ...] = ()
     within_image: bool = False

@@ -19,7 +19,7 @@ from archipel.data.files import FileFacts, Folder, Purpose, read_whole, short_of
 from archipel.data.limits import DATA_LIMITS, DataLimits
 from archipel.data.sample_data import Affine, FloatVolume, LabelVolume
 from archipel.data.samples import LABEL, problem_of
-from archipel.data.volumes.decoding import Decoded, bad_volume, decode
+from archipel.data.volumes.decoding import Decoded, bad_volume, decode, is_picture
 from archipel.data.volumes.geometry import GridRule, Placed, in_whole_grid, offset_within
 from archipel.data.volumes.label_volumes import LabelReading, label_of, share_of_changes
 from archipel.data.volumes.segment_options import segment_rules
@@ -35,7 +35,7 @@ _MOST_STEPS = 16
 """Images of so few whole numbers are looked at as masks are: they may be one."""
 IMAGE = Purpose("image/7", ImageFacts)
 CHANNELS = Purpose("channels/6", ChannelsFacts)
-MASK = Purpose("label/5", MaskFacts)
+MASK = Purpose("label/6", MaskFacts)
 VolumeLook = FileFacts[ImageFacts] | FileFacts[MaskFacts]
 _SAMPLED = 1 << 15
 """Percentiles of larger volumes are those of about this many voxels, taken at equal steps: the same ones each time."""
@@ -119,6 +119,7 @@ def _label_facts(reading: LabelReading) -> MaskFacts:
         voxels=voxel_hash(volume),
         changes=round(share_of_changes(volume), 6),
         names={str(value): name for value, name in sorted(reading.names.items())},
+        shared=reading.shared,
         within_image=decoded.within_image,
     )
 
@@ -189,6 +190,9 @@ def _image(
 
 
 def _dimensions(path: Path, values: NDArray[Any]) -> BadInput:
+    if is_picture(path.name):
+        remedy = "name its three channels in the description (R, G, B), or save it in shades of grey"
+        return bad_volume(path, "is in colour, and is read as one channel", remedy)
     return bad_volume(path, f"has {values.ndim} dimensions {list(values.shape)}", NOT_3D)
 
 

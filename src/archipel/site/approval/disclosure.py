@@ -1,8 +1,8 @@
 """What this site discloses about its datasets to the server and to researchers, and the journal's entry of it.
 
 A name, a kind, how many subjects (``<5`` where they are fewer than the policy's smallest cell), its modalities by the
-field's own words, and of all other text in the data only what a person here wrote for others to read: in the dataset's
-mapping or its data dictionary. A label that no sample has is not disclosed.
+field's own words, the type of its arrays, and of all else in the data only what a person here wrote for others to
+read: in the dataset's mapping or its data dictionary. A label that no sample has is not disclosed.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from sqlalchemy import select
 
 from archipel.data import FORMATS, LABEL
+from archipel.data.cohorts import known_values
 from archipel.data.tables import ColumnRule, Dictionary
 from archipel.site.audit import DatasetsDisclosed, add_entry
 from archipel.site.datasets import catalog
@@ -24,6 +25,7 @@ from archipel.site.withdrawals import withdrawals
 from archipel.storage import Database
 from archipel.transport import DatasetSummary, DisclosedColumn
 from archipel.transport.messages import MAX_DISCLOSED_BYTES, MOST_DATASETS, disclosed_bytes
+from archipel.vocabulary import ARRAY, InputValues
 
 _log = structlog.get_logger("archipel.site")
 _WORDS = frozenset(
@@ -112,10 +114,17 @@ def summary(entry: catalog.Dataset, smallest_cell: int) -> DatasetSummary:
             labels={value: label for value, label in mapping.label_names.items() if value in held or is_free},
             modalities=tuple(sorted(modalities)),
             columns=tuple(_columns(entry)),
+            values=_values(entry, modalities),
         )
     except ValidationError as error:
         _log.warning("more text than can be disclosed about a dataset", dataset=entry.name, faults=error.error_count())
         return bare
+
+
+def _values(entry: catalog.Dataset, modalities: Iterable[str]) -> dict[str, InputValues]:
+    """Of what is disclosed by name, the type and the scale that a person declared."""
+    known = known_values(entry.summary, entry.mapping)
+    return {name: known[name] for name in (ARRAY, *sorted(modalities)) if name in known}
 
 
 def _is_a_modality(name: str) -> bool:

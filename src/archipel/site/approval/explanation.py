@@ -6,10 +6,17 @@ what a terminal shows are made visible.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from archipel.data.volumes import ON_TOP, names_in
 from archipel.site.state import SandboxRule, SiteSettings
 from archipel.vocabulary import HyperParameter, Job, OptimiserState, Release, StepTerms
 from archipel.vocabulary.counting import pluralise
 from archipel.vocabulary.visible import escape_hidden_lines
+
+_DECIDE = ("classes", "mode", "segments", "size", "structures", "window")
+"""Options that decide what a value of a label or a picture means."""
+_LONGEST = 200
 
 
 def explain_offer(
@@ -20,17 +27,19 @@ def explain_offer(
     subjects: int,
     asked_by: str = "",
     held_out: int | None = None,
+    options: Mapping[str, str] | None = None,
 ) -> list[tuple[str, str]]:
     """Questions a person would ask about the job, each with its answer in plain words.
 
     ``dataset`` and ``subjects`` say what it would run on here, ``asked_by`` the access token that the server named,
-    ``held_out`` how many of the subjects only measure the model, where that is settled.
+    ``held_out`` how many of the subjects only measure the model, where that is settled, ``options`` how the site reads
+    the dataset.
     """
     return [
         ("Who asks?", _asks(job, settings, federation, asked_by)),
         ("What for?", _purpose(job)),
         ("What runs?", _model(job)),
-        ("On which data?", _data(job, settings, dataset, subjects, held_out)),
+        ("On which data?", _data(job, settings, dataset, subjects, held_out, options or {})),
         ("What leaves this site?", _leaves(job)),
         ("What stays here?", _stays(job)),
         ("For how long?", _rounds(job)),
@@ -67,7 +76,9 @@ def _model(job: Job) -> str:
     )
 
 
-def _data(job: Job, settings: SiteSettings, dataset: str, subjects: int, held_out: int | None) -> str:
+def _data(
+    job: Job, settings: SiteSettings, dataset: str, subjects: int, held_out: int | None, options: Mapping[str, str]
+) -> str:
     labels = ", ".join(
         f"{escape_hidden_lines(value)} = {escape_hidden_lines(name)}"
         for value, name in sorted(job.needs.labels.items())
@@ -77,6 +88,11 @@ def _data(job: Job, settings: SiteSettings, dataset: str, subjects: int, held_ou
     if labels:
         words.append(f"Labels: {labels}.")
     words += _target(job)
+    words += [
+        f"Values of {escape_hidden_lines(name)}: {escape_hidden_lines(str(asked))}."
+        for name, asked in job.needs.values.items()
+    ]
+    words += reading_of(options)
     about = f"about {job.validation_fraction:.0%}"
     if held_out is None:
         words.append(
@@ -103,6 +119,23 @@ def _target(job: Job) -> list[str]:
         classes = ", ".join(f"{place} = {escape_hidden_lines(one)}" for place, one in enumerate(target.categories))
         return [f"Classes ({name}): {classes}."]
     return [f"Target: {name}{f' in {escape_hidden_lines(target.unit)}' if target.unit else ''}."]
+
+
+def reading_of(options: Mapping[str, str]) -> list[str]:
+    """What a person chose about how the dataset is read, as far as it decides what labels and pictures mean.
+
+    >>> reading_of({"on_top": "tumour,liver", "table": "ages.csv"})
+    ['Where structures overlap, tumour keeps the voxels, then liver.']
+    """
+    words = []
+    if top := names_in(options.get(ON_TOP, "")):
+        keeps = ", then ".join((f"{top[0]} keeps the voxels", *top[1:]))
+        words.append(f"Where structures overlap, {escape_hidden_lines(keeps)}.")
+    named = {name: text for name, text in options.items() if name in _DECIDE and text}
+    for name, text in sorted(named.items()):
+        short = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+        words.append(f"The dataset is read with {name}={escape_hidden_lines(short)}.")
+    return words
 
 
 def few_measure(held_out: int, smallest_cell: int) -> list[str]:

@@ -64,6 +64,11 @@ class DatasetMapped(PersonalBody):
     name: str
     mapping: DataMapping
 
+    def document(self) -> JsonObject:
+        """The body as the journal keeps it: a field of a mapping that a later version added only where it is used."""
+        later = None if self.mapping.values else {"mapping": {"values"}}
+        return self.model_dump(mode="json", include=self.model_fields_set, exclude=later)
+
 
 class DatasetRemoved(PersonalBody):
     """A dataset left the catalog."""

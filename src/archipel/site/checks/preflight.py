@@ -9,7 +9,7 @@ from pathlib import Path
 from archipel.data import Cohort, RawSource, Sample, Verdict, split
 from archipel.site.approval import duration, suitability
 from archipel.site.checks.findings import CheckFinding, Notes, Sign
-from archipel.site.datasets import BESIDE, Dataset, Estimate, estimated, integrity, split_leakage
+from archipel.site.datasets import BESIDE, Dataset, Estimate, estimated, integrity, off_scale, split_leakage
 from archipel.site.state import StateFolder
 from archipel.vocabulary import UNWATCHED, Job, Watch
 
@@ -54,8 +54,18 @@ class Preflight:
             sign = Sign.FIX if answer.verdict is Verdict.NOT_MET else Sign.GO
             sentence = f"{answer.verdict}: {answer.why}" if answer.why else str(answer.verdict)
             self._notes.findings.append(CheckFinding(what=answer.need, sign=sign, message=sentence))
+        if any(one.minimum is not None or one.maximum is not None for one in self._job.needs.values.values()):
+            self._scales()
         for reason in suitability.rules_against(self._site, self._job, self._entry, self._cohort):
             self._notes.fix("this site's rules", reason)
+
+    def _scales(self) -> None:
+        """Name the files whose numbers are not on the plan's scale; a file that cannot be read is named by others."""
+        found = list(off_scale.files(self._site.database, self._entry, self._cohort, self._job.needs, self._watch))
+        for one in found[:MOST_SHOWN]:
+            self._notes.look(f"values of {one.input}", f"{one.place} holds {one.minimum:.6g} to {one.maximum:.6g}")
+        if len(found) > MOST_SHOWN:
+            self._notes.look("values", f"and {len(found) - MOST_SHOWN} files more")
 
     def _split(self) -> tuple[Sequence[Sample], Sequence[Sample]]:
         source = RawSource(Path(self._entry.root), self._cohort)

@@ -24,7 +24,7 @@ from archipel.data import (
     format_named,
     scan,
 )
-from archipel.data.cohorts import name_faults, still_open
+from archipel.data.cohorts import name_faults, range_faults, still_open
 from archipel.data.formats import checked_root, settled
 from archipel.site.audit import DatasetAdded, DatasetMapped, DatasetRemoved, add_entry
 from archipel.site.datasets import left_out, members, unclear_patients
@@ -243,9 +243,9 @@ def brought_up_to_date(entry: Dataset, found: Scan) -> Dataset:
 
 
 def _check_names(name: str, mapping: DataMapping, schema: DataSchema) -> None:
-    faults = name_faults(mapping, schema)
+    faults = (*name_faults(mapping, schema), *range_faults(mapping, schema))
     if faults:
-        raise DatasetProblems(name, faults, "fix the names of labels in the mapping")
+        raise DatasetProblems(name, faults, "fix the mapping")
 
 
 def _check_free(connection: Connection, name: str) -> None:
@@ -339,7 +339,8 @@ def check(site: StateFolder, name: str, take_opt_outs: TakeOptOuts, watch: Watch
 def remap(database: Database, cohort_key: bytes, name: str, mapping: DataMapping, *, by: Actor) -> Dataset:
     """Give a dataset another mapping, for cohorts frozen from now on.
 
-    Raises NotFound, and DatasetProblems for names of labels that the dataset does not have or calls otherwise.
+    Raises NotFound, and DatasetProblems for names of labels that the dataset does not have or calls otherwise, and for
+    a scale on which its numbers are not.
     """
     entry = dataset(database, name).model_copy(update={"mapping": mapping})
     _check_names(name, mapping, entry.summary)

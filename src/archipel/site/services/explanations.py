@@ -29,8 +29,9 @@ def explain_on(site: StateFolder, offer: Offer, entry: Dataset, cohort: Cohort |
     """The offer on a dataset of the catalog, or on the ``cohort`` of it that would be approved."""
     left = None if cohort is None else cohort_versions.as_it_stands(site.database, site.cohort_key, cohort)
     subjects, held_out = (entry.subjects, None) if left is None else (len(left.subjects), len(left.validation or ()))
+    options = (entry if cohort is None else cohort).options
     answers = explain_offer(
-        offer.job, site.settings, site.joined().name, entry.name, subjects, offer.asked_by, held_out
+        offer.job, site.settings, site.joined().name, entry.name, subjects, offer.asked_by, held_out, options
     )
     met = "\n".join(f"- {answer}" for answer in suitability.needs_met(offer.job, entry, cohort))
     against = suitability.reasons_against(site, offer.job, entry, cohort)

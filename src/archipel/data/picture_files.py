@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archipel.data.files import FileFacts, Folder, Purpose
-from archipel.data.formats.opened_pictures import nothing_printed, opened_picture
 from archipel.data.limits import DATA_LIMITS
+from archipel.data.opened_pictures import nothing_printed, opened_picture
 from archipel.tensors import BlobHasher
 from archipel.vocabulary import BadInput, ErrorCode, Record
 from archipel.vocabulary.counting import pluralise
