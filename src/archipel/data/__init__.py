@@ -43,7 +43,17 @@ from archipel.data.prepared import Prepared, PreparedCache, PreparedSource
 from archipel.data.requests import request_of
 from archipel.data.sample_columns import Digests, Samples, SamplesBuilder, digests_of, hex_of
 from archipel.data.sample_data import Affine, FloatVolume, LabelVolume, SampleData
-from archipel.data.samples import LABEL, ColumnSummary, DataIssue, DataSchema, Sample, Scan, SubjectId, problem_of
+from archipel.data.samples import (
+    LABEL,
+    ColumnSummary,
+    DataIssue,
+    DataSchema,
+    FoundValues,
+    Sample,
+    Scan,
+    SubjectId,
+    problem_of,
+)
 from archipel.data.subject_ids import meant
 from archipel.data.subjects import RawSource, Source, SubjectSet, Volume, split, usable, verify
 from archipel.data.volumes import Orientation
@@ -66,6 +76,7 @@ __all__ = [
     "FloatVolume",
     "Folder",
     "Found",
+    "FoundValues",
     "LabelVolume",
     "LeavesOut",
     "MemoryIndex",

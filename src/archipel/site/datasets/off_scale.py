@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from archipel.data import Cohort, Scan
+from archipel.data import Cohort, FoundValues, Scan
 from archipel.data.cohorts import is_outside
 from archipel.data.quality import gather
-from archipel.data.samples import FoundValues
 from archipel.site.datasets.catalog import Dataset
 from archipel.site.datasets.file_index import SqlFileIndex
 from archipel.site.datasets.watched_index import WatchedIndex
