@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from archipel.data.files import FileFacts, Folder, Purpose
 from archipel.data.formats.opened_pictures import nothing_printed, opened_picture
+from archipel.data.formats.unread_files import LFS_POINTER
 from archipel.data.limits import DATA_LIMITS
 from archipel.tensors import BlobHasher
 from archipel.vocabulary import BadInput, ErrorCode, Record
@@ -86,6 +87,9 @@ def decoded(place: str, content: bytes, most_pixels: int = DATA_LIMITS.picture_p
 
     Raises BadInput for a picture that is damaged, or cannot be read exactly.
     """
+    if content.startswith(LFS_POINTER):
+        remedy = "fetch it with git lfs pull in the dataset's folder, or leave it out"
+        raise bad_picture(place, "is a pointer of Git LFS in the place of the picture", remedy)
     try:
         from PIL import ImageOps, UnidentifiedImageError
     except ImportError as error:

@@ -38,7 +38,7 @@ from archipel.data.volumes.thumbnails import (
     shrunk,
     window_of,
 )
-from archipel.data.volumes.volume_facts import Grid, ImageFacts, MaskFacts
+from archipel.data.volumes.volume_facts import Grid, ImageFacts, MaskFacts, looks_drawn
 from archipel.data.volumes.volumes import read_image
 
 __all__ = [
@@ -68,6 +68,7 @@ __all__ = [
     "label_thumbnails",
     "look_at_file",
     "look_at_sample",
+    "looks_drawn",
     "oddities",
     "plain_name",
     "png",
