@@ -50,6 +50,7 @@ def test_shapes_that_differ_are_named(tmp_path):
 def test_affines_that_differ_are_named_and_rounding_is_not(tmp_path):
     write_pairs(tmp_path, 1)
     labels = np.zeros((6, 7, 8), np.uint8)
+    labels[2] = 1
     affine = np.eye(4)
     affine[0, 3] = 0.09
     write_volume(tmp_path / "labels/sub-00.nii.gz", labels, affine)

@@ -33,7 +33,7 @@ class Tree(NamedTuple):
 
 def trees(kind: str) -> list[Tree]:
     found = re.findall(rf"```text\n([^`]*?)```\n\n{kind}: (.*)", PAGE)
-    return [Tree(dict(re.findall(r"^(\S+) +# (\w+)$", text, re.MULTILINE)), says) for text, says in found]
+    return [Tree(dict(re.findall(r"^(\S.*?) +# (\w+)$", text, re.MULTILINE)), says) for text, says in found]
 
 
 def write(path: Path, values: np.ndarray) -> None:

@@ -24,6 +24,8 @@ from archipel.vocabulary.counting import pluralise
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 """Endings of the pictures that are read, in lower case."""
+LFS_POINTER = b"version https://git-lfs"
+"""With what a file begins that Git LFS leaves in the place of one that was not fetched."""
 _BITS, _FORM, _LIGHT, _VALUES = 258, 339, 262, 277
 """Tags of a TIFF file: bits of each sample; whether these are unsigned (1), signed (2) or floating (3); whether 0 is
 white (0) or black (1); and how many samples a pixel has. Source: TIFF 6.0, sections 3 to 8 and 19."""
@@ -86,6 +88,9 @@ def decoded(place: str, content: bytes, most_pixels: int = DATA_LIMITS.picture_p
 
     Raises BadInput for a picture that is damaged, or cannot be read exactly.
     """
+    if content.startswith(LFS_POINTER):
+        remedy = "fetch it with git lfs pull in the dataset's folder, or leave it out"
+        raise bad_picture(place, "is a pointer of Git LFS in the place of the picture", remedy)
     try:
         from PIL import ImageOps, UnidentifiedImageError
     except ImportError as error:

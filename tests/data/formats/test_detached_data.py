@@ -159,3 +159,12 @@ def test_a_damaged_header_is_named_and_the_other_patients_are_used(tmp_path: Pat
     found = scan("layout", tmp_path, {"image": "{subject}/{modality}"})
     assert [sample.subject for sample in found.samples] == ["p1", "p2"]
     assert any("T1.hdr" in str(problem) and problem.subject == "p3" for problem in found.problems)
+
+
+def test_a_name_of_data_may_begin_with_the_headers_own_folder(tmp_path):
+    """As some programs write it: ./Case00.raw."""
+    values = intensities(0)
+    mhd(tmp_path / "Case00.mhd", values, name="./Case00.raw")
+    (tmp_path / "Case00.raw").write_bytes(values.tobytes(order="F"))
+    found = scan("layout", tmp_path, {"image": "{subject}"})
+    assert found.errors == () and found.samples[0].files["image/data"] == "Case00.raw"

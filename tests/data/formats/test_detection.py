@@ -8,7 +8,7 @@ from made_volumes import intensities, nifti, segmentation
 from PIL import Image
 
 from archipel.data import scan
-from archipel.data.formats import detect, guessed
+from archipel.data.formats import detect, guessed, settled
 from archipel.vocabulary import BadInput
 from opened_files import opens_under
 from real_data import real_data
@@ -113,6 +113,7 @@ def test_a_folder_is_taken_for_what_explains_all_of_it(tmp_path, places, expecte
         ("control/c1", "disease/d1", "masks/c1"),
         ("a_T1", "a_T2", "b_T1", "b_T2"),
         ("x/y/z/w/a", "b"),
+        ("x/y/z/a", "b", "c/d/e/f"),
     ],
 )
 def test_a_folder_that_nothing_explains_is_not_guessed(tmp_path, places):
@@ -230,3 +231,36 @@ def test_pictures_in_one_folder_or_in_patients_folders_have_a_way_out_that_works
         guessed(tmp_path, {})
     assert words in raised.value.cause and "--format class-folders" in raised.value.remedy
     assert scan("class-folders", tmp_path, {"names": "per-folder"}).samples
+
+
+def test_what_lies_beside_volumes_and_is_not_read_is_said(tmp_path):
+    nifti(tmp_path / "images/a.nii.gz", intensities(0))
+    nifti(tmp_path / "labels/a.nii.gz", segmentation(0))
+    (tmp_path / "images/b.dcm").write_bytes(b"x")
+    (said,) = scan("nifti-pairs", tmp_path).problems
+    assert said.severity == "warning" and "holds 1 DICOM file beside the volumes (images/b.dcm)" in said.cause
+    assert scan("nifti-pairs", tmp_path, leaves_out="b".__eq__).problems == ()
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "name"), [("images", "labels", "nifti-pairs"), ("imagesTr", "labelsTr", "msd")]
+)
+def test_volumes_in_other_folders_are_said(tmp_path, images, labels, name):
+    for folder in (images, "imagesVa"):
+        nifti(tmp_path / f"{folder}/a.nii.gz", intensities(0))
+    nifti(tmp_path / f"{labels}/a.nii.gz", segmentation(0))
+    nifti(tmp_path / "imagesTs/z.nii.gz" if name == "msd" else tmp_path / f"{images}/z.nii.gz", intensities(0))
+    (tmp_path / "dataset.json").write_text('{"modality": {"0": "CT"}, "labels": {"0": "background"}}')
+    (said,) = [one for one in scan(name, tmp_path).problems if "other folders" in one.cause]
+    assert "holds 1 volume in other folders (imagesVa/a.nii.gz), which are not read" in said.cause
+
+
+def test_a_table_of_the_subjects_that_a_format_does_not_read_is_said(tmp_path):
+    nifti(tmp_path / "images/a.nii.gz", intensities(0))
+    nifti(tmp_path / "labels/a.nii.gz", segmentation(0))
+    (tmp_path / "ages.csv").write_text("id,age\na,3\n")
+    (tmp_path / "about.csv").write_text("sites\n4\n")
+    (said,) = scan("nifti-pairs", tmp_path).problems
+    assert "ages.csv beside the volumes is not read" in said.cause and said.remedy.endswith("--format layout")
+    options = settled("layout", tmp_path, {"table": "ages.csv"})
+    assert scan("layout", tmp_path, options).samples[0].values == {"age": 3}

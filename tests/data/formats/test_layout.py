@@ -238,7 +238,7 @@ MANY = "has too many parts, choices or * among which a name may be divided"
         ("{subject}_{a}_{b}/{c}_{d}_{e}", MANY),
         ("{subject:a*b*c*d*e*f*g}", MANY),
         ("{subject}/{:*|*a}_{:*|*b}_{:*|*c}_{:*|*d}", MANY),
-        ("{subject" + "x" * 300, "is longer than 300 letters"),
+        ("{subject" + "x" * 400, "is longer than 400 letters"),
         ("{subject", "has { } * or ? outside a part"),
         (".nii.gz", "names no file"),
     ],
@@ -354,3 +354,75 @@ def test_which_structure_keeps_voxels_is_in_the_hash_of_a_cohort(tmp_path):
         samples = scan("layout", tmp_path, options).samples
         hashes.add(cohort_hash(Cohort(dataset="d", format="layout", options=options, samples=samples), b"k" * 16))
     assert len(hashes) == 2
+
+
+def test_tables_of_which_none_was_named_are_said(tmp_path):
+    nifti(tmp_path / "a/mri.nii.gz", intensities(0))
+    (tmp_path / "names.csv").write_text("old,new\nx,y\n")
+    (tmp_path / "survival.csv").write_text("id,days\na,70\n")
+    options = {"image": "{subject}/mri"}
+    (said,) = scan("layout", tmp_path, settled("layout", tmp_path, options)).problems
+    assert "holds 2 tables beside the volumes (names.csv, survival.csv), and none of them is read" in str(said)
+    assert said.remedy.endswith("--option table=survival.csv")
+    found = scan("layout", tmp_path, settled("layout", tmp_path, options | {"table": "survival.csv"}))
+    assert found.problems == () and found.samples[0].values == {"days": 70}
+
+
+def test_a_table_may_name_the_files_of_its_subjects(tmp_path):
+    for subject in ("001", "002"):
+        nifti(tmp_path / f"images/{subject}.nii.gz", intensities(int(subject)))
+    (tmp_path / "labels.csv").write_text("file,diagnosis\n001.nii.gz,AD\n./images/002.nii.gz,CN\n")
+    found = scan("layout", tmp_path, settled("layout", tmp_path, {}))
+    assert found.problems == ()
+    assert [sample.values["diagnosis"] for sample in found.samples] == ["AD", "CN"]
+
+
+def test_subjects_with_several_rows_are_said_once(tmp_path):
+    nifti(tmp_path / "a/mri.nii.gz", intensities(0))
+    (tmp_path / "nodules.csv").write_text("series,x\na,1\na,2\n")
+    (said,) = scan("layout", tmp_path, settled("layout", tmp_path, {"image": "{subject}/mri"})).problems
+    assert str(said).startswith("nodules.csv: a has 2 rows; none is used")
+
+
+def test_modalities_on_two_grids_can_be_read_one_at_a_time(tmp_path):
+    for subject in ("a", "b"):
+        nifti(tmp_path / f"imagesTr/{subject}__CT.nii.gz", intensities(1))
+        nifti(tmp_path / f"imagesTr/{subject}__PT.nii.gz", intensities(2, (3, 4, 5)))
+        nifti(tmp_path / f"labelsTr/{subject}.nii.gz", segmentation(1))
+    problems = scan("layout", tmp_path, settled("layout", tmp_path, {"layout": "hecktor"})).errors
+    assert all("the CT has shape [5, 6, 7] and the PT [3, 4, 5]" in str(problem) for problem in problems)
+    words = problems[0].remedy.partition("read CT alone: ")[2]
+    assert words == "--image 'imagesTr/{subject}__{modality:ct}' --mask 'labelsTr/{subject}'"
+    found = scan("layout", tmp_path, {"image": "imagesTr/{subject}__{modality:ct}", "label": "labelsTr/{subject}"})
+    assert found.errors == () and found.subjects == 2
+
+
+def test_the_template_with_more_letters_of_its_own_says_what_a_file_is(tmp_path):
+    nifti(tmp_path / "a_0000.nii.gz", intensities(0))
+    nifti(tmp_path / "a.nii.gz", segmentation(0))
+    found = scan("layout", tmp_path, {"image": "{subject}_0000", "label": "{subject}"})
+    assert found.problems == () and found.samples[0].files == {"image": "a_0000.nii.gz", "label": "a.nii.gz"}
+
+
+@pytest.mark.parametrize("subjects", [("p1", "p2"), ("p1",)])
+def test_images_that_hold_few_whole_numbers_are_pointed_out(tmp_path, subjects):
+    for number, subject in enumerate(subjects):
+        nifti(tmp_path / f"{subject}/T1.nii.gz", intensities(number))
+        nifti(tmp_path / f"{subject}/kidney.nii.gz", box(1) + 2 * box(2))
+    (said,) = scan("layout", tmp_path, {"image": "{subject}/{modality}"}).problems
+    assert f"{len(subjects)} of {len(subjects)} image" in said.cause and "called kidney" in said.cause
+    found = scan("layout", tmp_path, {"image": "{subject}/T1", "label": "{subject}/kidney"})
+    assert found.problems == () and set(found.schema.label_values) == {"0", "1", "2"}
+
+
+def test_images_that_were_scaled_are_no_drawings(tmp_path):
+    scaled = np.clip(intensities(0) - 100, 0, None)
+    nifti(tmp_path / "a.nii.gz", scaled / scaled.max())
+    assert scan("layout", tmp_path, {"image": "{subject}"}).problems == ()
+
+
+def test_labels_of_background_only_are_said(tmp_path):
+    nifti(tmp_path / "a/ct.nii.gz", intensities(0))
+    nifti(tmp_path / "a/seg.nii.gz", box())
+    (said,) = scan("layout", tmp_path, {"image": "{subject}/ct", "label": "{subject}/seg"}).problems
+    assert "1 label volume and all of them hold background only" in said.cause

@@ -51,8 +51,12 @@ def test_a_subject_in_two_groups_is_in_none(tmp_path):
     found = scan("nifti-groups", tmp_path)
     assert [sample.subject for sample in found.samples] == ["sub-01", "sub-03"]
     assert [str(one) for one in found.errors] == [
-        "sub-02: is in 2 groups (control_group, disease_group); keep the files in one of them"
+        "sub-02: is in 2 groups (control_group, disease_group); if they are of one patient, keep the files in one of "
+        "them; if each folder counts its own patients, add the dataset with --format nifti-groups --option "
+        "names=per-folder"
     ]
+    each = scan("nifti-groups", tmp_path, {"names": "per-folder"})
+    assert each.errors == () and {"control_group_sub-02", "disease_group_sub-02"} <= set(each.samples.subjects)
     assert found.errors[0].subject == "sub-02"
 
 

@@ -310,3 +310,9 @@ def test_nothing_that_a_library_says_reaches_a_terminal(content: bytes, capfd: p
 def test_what_is_in_the_place_of_a_picture_is_named(content: bytes, said: str) -> None:
     with pytest.raises(BadInput, match=said):
         decoded("a.jpg", content)
+
+
+def test_a_pointer_of_git_lfs_is_named_in_the_place_of_a_picture():
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 12345\n"
+    with pytest.raises(BadInput, match="pointer of Git LFS in the place of the picture; fetch it with git lfs pull"):
+        decoded("a.png", pointer)

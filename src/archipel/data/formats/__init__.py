@@ -25,6 +25,7 @@ from archipel.data.formats.npz import NpzTable
 from archipel.data.formats.nrrd import NrrdPairs
 from archipel.data.formats.patients import finds_in_names, patterns_in, shared_by, unclear
 from archipel.data.formats.picture_table import PictureTable
+from archipel.data.formats.unread_files import unread_beside
 from archipel.data.formats.volume_names import is_of
 from archipel.data.limits import DATA_LIMITS, DataLimits
 from archipel.data.sample_columns import Samples
@@ -86,7 +87,7 @@ def detect(root: Path, among: Collection[str] = (), folder: Folder | None = None
     asked = [one for name, one in FORMATS.items() if name in among or not among]
     fits = [Fit(one.name, reason) for one in asked if one is not _LAYOUT and (reason := one.fits(folder))]
     volumes = [fit for fit in fits if FORMATS[fit.format].kind == "volumes"]
-    if _LAYOUT in asked and not any(_explains(fit, folder) for fit in volumes):
+    if _LAYOUT in asked and not any(explains(fit, folder) for fit in volumes):
         # What explains all of a folder comes before what explains a part of it.
         reason = _LAYOUT.fits(folder)
         volumes = [*([Fit(_LAYOUT.name, reason)] if reason else []), *volumes]
@@ -96,7 +97,8 @@ def detect(root: Path, among: Collection[str] = (), folder: Folder | None = None
     return tuple(fits)
 
 
-def _explains(fit: Fit, folder: Folder) -> bool:
+def explains(fit: Fit, folder: Folder) -> bool:
+    """Whether the format, which the folder looks like, reads every volume in it."""
     one = FORMATS[fit.format]
     return isinstance(one, VolumeFormat) and one.explains(folder)
 
@@ -150,7 +152,9 @@ def scan(
         folder = Folder(checked_root(root), index, leaves_out, limits, options, patient_of, withdrawn)
         whole = refuse_crossing(folder, layout.scan(folder, options or {}))
         found = whole if leaves_out is None else _without(whole, leaves_out, folder.leaves_out)
-    return replace(found, problems=(*found.problems, *unclear(root.name, layout, found)))
+        beside = unread_beside(folder) if layout.kind == "volumes" else None
+    said = (*found.problems, *unclear(root.name, layout, found))
+    return replace(found, problems=said if beside is None else (*said, beside))
 
 
 def _without(found: Scan, leaves_out: LeavesOut, is_name_out: LeavesOut) -> Scan:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from archipel.data.files import Folder, LeavesOut, Purpose
 from archipel.data.formats.found_volumes import FoundVolumes, subject_id
+from archipel.data.formats.path_templates import suffix_and_rest
 from archipel.data.limits import DATA_LIMITS
 from archipel.data.samples import DataIssue, sample_name
 from archipel.data.tables import COLUMN_OPTIONS, Row, RowKinds, TableFile, WholeColumns, open_table
@@ -34,6 +35,13 @@ class CovariateTable:
     place: str
     key: str = ""
     rows: Mapping[str, Mapping[str, Value]] = field(default_factory=dict)
+    repeated: frozenset[str] = frozenset()
+    """Subjects of whom no row is used, because they have several."""
+
+    @property
+    def named(self) -> frozenset[str]:
+        """The subjects in the table."""
+        return self.repeated | {key.partition("\t")[0] for key in self.rows}
 
     def of(self, subject: str, collector: FoundVolumes) -> Mapping[str, Value]:
         """The values of a subject, in a row of the format's name for it or of the patient whose visit it is."""
@@ -60,6 +68,7 @@ class CovariateFacts(Record):
     key: str
     rows: dict[str, dict[str, Value]]
     remarks: tuple[Remark, ...]
+    repeated: tuple[str, ...] = ()
 
 
 def read_covariates(
@@ -91,7 +100,7 @@ def read_covariates(
     what = "session" if subject else "subject"
     leaves_out: LeavesOut = (lambda _: False) if subject else folder.leaves_out
     # Once a patient withdrew, the ids are of the others, and what is asked for says so.
-    ids = Purpose(f"side-table-ids/4 {how}", CovariateIds, folder.withdrawn)
+    ids = Purpose(f"side-table-ids/5 {how}", CovariateIds, folder.withdrawn)
     named = folder.look(
         place,
         ids,
@@ -100,7 +109,7 @@ def read_covariates(
     gone = [] if named.facts is None else sorted(filter(leaves_out, named.facts.ids))
     # An answer without a subject replaces the answer before, so that the index forgets what it had of this subject.
     without = blob_hash("\n".join([folder.withdrawn, *gone]).encode())
-    purpose = Purpose(f"side-table/6 {how}{patient and f' {patient!r}'}", CovariateFacts, without)
+    purpose = Purpose(f"side-table/7 {how}{patient and f' {patient!r}'}", CovariateFacts, without)
 
     def examine(path: Path) -> CovariateFacts:
         return _examine(_opened(path, key, delimiter, prefix, session), leaves_out, what, asked, patient)
@@ -111,7 +120,8 @@ def read_covariates(
         return None
     for remark in looked.require_facts().remarks:
         collector.warn(DataIssue(thing=place, cause=remark.cause, remedy=remark.remedy), subject or remark.subject)
-    return CovariateTable(place, looked.require_facts().key, looked.require_facts().rows)
+    known = looked.require_facts()
+    return CovariateTable(place, known.key, known.rows, frozenset(known.repeated))
 
 
 def row_of(subject: str, session: str) -> str:
@@ -121,7 +131,7 @@ def row_of(subject: str, session: str) -> str:
 
 def compare(collector: FoundVolumes, table: CovariateTable, subjects: Sequence[str]) -> None:
     """Warn of subjects without a row and of rows without a subject."""
-    named = {key.partition("\t")[0] for key in table.rows}
+    named = table.named
     patients = {subject: collector.patient(subject) for subject in subjects}
     for subject in sorted(one for one, patient in patients.items() if not {one, patient} & named):
         cause = f"has no row in {table.place}"
@@ -153,6 +163,9 @@ class _Opened:
     def id_in(self, row: Row) -> str:
         """The subject of a row, even if the row has too many or too few fields; "" when the row names no subject."""
         text = subject_id(row.fields[self.at].strip()) if len(row.fields) > self.at else ""
+        suffix, bare = suffix_and_rest(text)
+        # A table may name the file instead of the subject.
+        text = bare.rpartition("/")[2] if suffix else text
         return text if not text or text.startswith(self.prefix) else f"{self.prefix}{text}"
 
     def key_in(self, row: Row) -> str:
@@ -215,7 +228,8 @@ def _examine(
         key = table.key_in(row)
         times[key] += 1
         texts[key] = [one.strip() for one in fields]
-    for key in sorted(one for one, count in times.items() if count > 1):
+    repeated = sorted(one for one, count in times.items() if count > 1)
+    for key in repeated:
         subject, _, session = key.partition("\t")
         cause = f"{sample_name(subject, session)} has {times[key]} rows; none is used"
         left += 1
@@ -239,4 +253,5 @@ def _examine(
     for name, option in columns.absent.items() if what == "subject" else ():
         cause = f"has no column {name}, which the option {option} names"
         remarks.append(Remark(cause=cause, remedy=f"name another with --option {option}=..."))
-    return CovariateFacts(key=names[at], rows=rows, remarks=tuple(remarks))
+    whose = tuple(sorted({key.partition("\t")[0] for key in repeated}))
+    return CovariateFacts(key=names[at], rows=rows, remarks=tuple(remarks), repeated=whose)

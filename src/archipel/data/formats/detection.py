@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Mapping
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
 from archipel.data.files import Folder
-from archipel.data.formats import FORMATS, Fit, checked_root, detect
+from archipel.data.formats import FORMATS, Fit, checked_root, detect, explains
 from archipel.data.formats.delimited import TEXT_SUFFIXES
-from archipel.data.formats.layout_finder import endings_shared, find_layout
+from archipel.data.formats.layout_finder import find_layout, in_each_folder
 from archipel.data.formats.medical_folder import TABLE
-from archipel.data.formats.path_templates import suffix_and_rest
 from archipel.data.formats.picture_folders import found_pictures, is_of_images, listed_pictures, looks_like_patients
 from archipel.data.formats.picture_masks import segmentation_in
-from archipel.data.formats.unread_files import unread_files
+from archipel.data.formats.picture_table import tables_of_pictures
+from archipel.data.formats.unclear_folders import typed, why_no_layout
+from archipel.data.formats.unread_files import IMAGES, unread_files
 from archipel.data.formats.volume_names import all_volumes
 from archipel.data.tables import as_typed, open_table
 from archipel.vocabulary import BadInput, Thing
@@ -51,6 +53,8 @@ def guessed(root: Path, options: Mapping[str, str]) -> tuple[Fit, ...]:
         raise BadInput(Thing.folder(root), *another)
     if not fits:
         raise BadInput(Thing.folder(root), *_why_not(folder), command=ListFormats())
+    if fits[0].format == "table" and "file" not in options and (beside := _beside_a_table(folder)) is not None:
+        raise BadInput(Thing.folder(root), *beside)
     return fits
 
 
@@ -85,7 +89,11 @@ def _meant(root: Path, folder: Folder, guess: str) -> tuple[str, str] | None:
         one, fit = next(iter(inside.items()))
         several = f"{len(inside)} folders that look like a dataset each"
         cause = f"holds {several if len(inside) > 1 else 'a folder that looks like a dataset'}"
-        return cause, f"name one, for example {one} ({fit.format}), or name the format with --format"
+        every = in_each_folder(all_volumes(folder, [])) if len(inside) > 1 else None
+        otherwise = (
+            f"add them as one dataset with {typed(every)}" if every is not None else "name the format with --format"
+        )
+        return cause, f"name one, for example {one} ({fit.format}), or {otherwise}"
     around = _dataset_around(root) if has_images_alone or not guess else None
     if around is None:
         return None
@@ -110,13 +118,26 @@ def _why_not(folder: Folder) -> tuple[str, str]:
             or _text_tables(folder)
             or ("does not look like a known format", "name one with --format; see archipel site dataset formats")
         )
-    stems = [suffix_and_rest(place)[1] for place in places]
-    shared = endings_shared(stems) if all("/" not in stem for stem in stems) else ()
-    if shared:
-        cause = f"holds names with {abbreviate(shared)} at their end, which may be images of one patient or patients"
-        return cause, "say which: --image '{subject}_{modality}' or --image '{subject}'"
-    cause = f"holds {pluralise(len(places), 'volume')} that no known layout explains ({abbreviate(places, 3)})"
-    return cause, "say where images and labels are, for example --image '{subject}/{modality}' --mask '{subject}/seg'"
+    return why_no_layout(places)
+
+
+def _beside_a_table(folder: Folder) -> tuple[str, str] | None:
+    """Cause and remedy for a folder with images that nothing explains: a table beside them describes them, and is not
+    the data itself."""
+    alone = "if the table alone is the dataset, --format table"
+    places = all_volumes(folder, [])
+    if places:
+        cause, remedy = why_no_layout(places)
+        return cause, f"{remedy}; {alone}"
+    unread = unread_files(folder.root, folder.files("**/*", []), only=IMAGES)
+    if unread is not None:
+        return unread[0], f"{unread[1]}; {alone}"
+    tables = tables_of_pictures(folder)
+    if len(tables) > 1:
+        cause = f"holds pictures and {len(tables)} tables that name them ({abbreviate(tables)})"
+        remedy = f"name the table: --format picture-table --option table={shlex.quote(tables[0])}; {alone}"
+        return cause, remedy
+    return None
 
 
 def _pictures(folder: Folder) -> tuple[str, str] | None:
@@ -164,7 +185,8 @@ def _folders(root: Path) -> list[Path]:
 def _looks_like(folder: Path) -> Fit | None:
     try:
         listed = Folder(folder)
-        fit = next((fit for fit in detect(folder, folder=listed) if fit.format not in _VAGUE), None)
+        fits = [fit for fit in detect(folder, folder=listed) if fit.format not in _VAGUE and explains(fit, listed)]
+        fit = fits[0] if fits else None
         return None if fit is not None and fit.format == "layout" and _has_images_alone(listed) else fit
     except (BadInput, OSError):
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from array import array
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from pydantic import ValidationError
@@ -34,12 +34,14 @@ from archipel.data.volumes import (
     check_one_grid,
     check_within,
     look_at_sample,
+    looks_drawn,
     oddities,
     segment_rules,
     volumes,
     with_data,
 )
 from archipel.vocabulary import BadInput, ErrorCode, Value
+from archipel.vocabulary.counting import pluralise
 
 MOST_CATEGORIES = 50
 """A column of text with more different values than this is text to the catalog, which then keeps none of them."""
@@ -68,6 +70,7 @@ class FoundVolumes:
         self._modalities: Counter[str] = Counter()
         self._values: Counter[str] = Counter()
         self._ranges: dict[str, FoundValues] = {}
+        self._drawings: dict[str, list[str]] = {}
         self._shapes = array("q")
         self._spacings = array("d")
 
@@ -209,6 +212,13 @@ class FoundVolumes:
             images = {files[role]: look.facts for role, look in facts.items() if isinstance(look.facts, ImageFacts)}
             for issue in self._labels.remarks(name, files.get(LABEL, LABEL), mask, images):
                 self.warn(issue, subject)
+        if mask is None:
+            self._drawn_without_label(files, facts)
+
+    def _drawn_without_label(self, files: Mapping[str, str], facts: Mapping[str, volumes.VolumeLook]) -> None:
+        for role in facts:
+            if looks_drawn(facts[role].require_facts()):
+                self._drawings.setdefault(role, []).append(files.get(role, role))
 
     def report(self, problem: DataIssue, subject: str = "") -> None:
         """Something is wrong, with a subject of the format's own name where one is given."""
@@ -226,9 +236,25 @@ class FoundVolumes:
     def scan(self) -> Scan:
         """All that was found, with samples in order."""
         samples = self._samples.samples().sorted()
-        for issue in self._labels.remarks_of_all():
+        for issue in (*self._labels.remarks_of_all(), *self._remarks_of_all()):
             self.warn(issue)
         return Scan(samples, tuple(dict.fromkeys(self.problems)), self._schema(samples))
+
+    def _remarks_of_all(self) -> Iterator[DataIssue]:
+        """What a person should look at in the dataset as a whole."""
+        for role, places in sorted(self._drawings.items()):
+            there = self._modalities[role]
+            if 2 * len(places) > there:
+                cause = (
+                    f"{len(places)} of {pluralise(there, 'image')} called {role} hold few whole numbers only, as a "
+                    f"segmentation does and an image does not (first {places[0]})"
+                )
+                remedy = "if they are labels, add the dataset again with --image and --mask, which say where both are"
+                yield DataIssue(thing=self._folder.root.name, cause=cause, remedy=remedy)
+        if self._values.keys() == {"0"}:
+            cause = f"{pluralise(self._values['0'], 'label volume')} and all of them hold background only"
+            remedy = "check that these files are the labels: nothing can be learned from them"
+            yield DataIssue(thing=self._folder.root.name, cause=cause, remedy=remedy)
 
     def _schema(self, samples: Samples) -> DataSchema:
         names = {str(value): name for value, name in sorted(self._labels.names.items())}

@@ -11,10 +11,16 @@ from archipel.vocabulary import Record
 
 _IMAGES = "{:images|image|imgs|img|imagestr|scans|scan|volumes|vol|ct|mr|mri}"
 _LABELS = (
-    "{:labels|label|labelstr|masks|mask|segmentations|segmentation|segs|seg|gt|ground_truth|groundtruth|annotations|"
-    "annotation|contours}"
+    "{:labels|label|labelstr|masks|mask|segmentations|segmentation|segs|seg|gt|ground_truth|ground truth|groundtruth|"
+    "annotations|annotation|contours}"
 )
-_LABEL = "{:label|labels|mask|masks|seg|segm|segmentation|gt|groundtruth|ground_truth|labelmap|roi|lesion}"
+_LABEL = "{:label|labels|mask|masks|seg|segm|segmentation|gt|groundtruth|ground_truth|labelmap|roi|lesion|tumor|tumour}"
+_ANY_LABEL = (
+    "{:label|labels|labelmap|*_label|*_labels|label_*|mask|masks|*mask|mask_*|seg|segm|*_seg|*-seg|seg_*|*segmentation|gt|"
+    "*_gt|ground?truth|groundtruth|roi|*_roi|*lesion|tumor|tumour}"
+)
+_MODALITIES = "ct|cbct|pt|pet|mr|mri|t1|t1w|t1c|t1ce|t2|t2w|flair|adc|dwi|swi|pd"
+_SPLIT = "{split:train|training|val|valid|validation|dev|test|testing}"
 _IMAGE = "{:image|img|im|scan|volume|vol|ct|mr|mri|orig}"
 _UNUSED = ("imagesTs/*", "labelsTs/*", "imagesTs/*/*", "labelsTs/*/*")
 """Images that a challenge keeps for its own test."""
@@ -54,6 +60,12 @@ KNOWN_LAYOUTS: tuple[KnownLayout, ...] = (
         label=("{subject}-{session:#}/{subject}-{session:#}-seg",),
     ),
     KnownLayout(
+        name="brats-radiotherapy",
+        title="BraTS 2024, meningioma radiotherapy: a folder for each patient, t1c and gtv",
+        image=("{subject}-{session:#}/{subject}-{session:#}_{modality:t1c}",),
+        label=("{subject}-{session:#}/{subject}-{session:#}_gtv",),
+    ),
+    KnownLayout(
         name="kits",
         title="KiTS: case_00000/imaging with segmentation",
         image=("{subject}/imaging",),
@@ -65,6 +77,12 @@ KNOWN_LAYOUTS: tuple[KnownLayout, ...] = (
         title="LiTS: volume-0 with segmentation-0",
         image=("volume-{subject}",),
         label=("segmentation-{subject}",),
+    ),
+    KnownLayout(
+        name="lits-batches",
+        title="LiTS as it is downloaded: Training Batch 1/volume-0 with segmentation-0",
+        image=("{:training batch #|training_batch_#|training batch#|batch #|batch#}/volume-{subject}",),
+        label=("{:training batch #|training_batch_#|training batch#|batch #|batch#}/segmentation-{subject}",),
     ),
     KnownLayout(
         name="totalsegmentator",
@@ -107,6 +125,12 @@ KNOWN_LAYOUTS: tuple[KnownLayout, ...] = (
         label=("{subject}_{:gtvt|ct_gtvt}",),
     ),
     KnownLayout(
+        name="hecktor-2025",
+        title="HECKTOR 2025: a folder for each patient, P/P__CT and P/P__PT with P/P",
+        image=("{subject}/{subject}__{modality:ct|pt}",),
+        label=("{subject}/{subject}",),
+    ),
+    KnownLayout(
         name="luna16",
         title="LUNA16: subset0/SERIES with seg-lungs-LUNA16/SERIES",
         image=("{split:subset#}/{subject}",),
@@ -122,6 +146,12 @@ KNOWN_LAYOUTS: tuple[KnownLayout, ...] = (
         title="PROMISE12: Case00 with Case00_segmentation",
         image=("{subject}",),
         label=("{subject}_segmentation",),
+    ),
+    KnownLayout(
+        name="promise12-parts",
+        title="PROMISE12 as it is downloaded: TrainingData_Part1/Case00 with Case00_segmentation",
+        image=("{:trainingdata_part#|training_data_part#}/{subject}",),
+        label=("{:trainingdata_part#|training_data_part#}/{subject}_segmentation",),
     ),
     KnownLayout(
         name="images-and-seg-nrrd",
@@ -148,6 +178,18 @@ KNOWN_LAYOUTS: tuple[KnownLayout, ...] = (
         label=(f"{_LABELS}/{{subject}}",),
     ),
     KnownLayout(
+        name="images-and-labels-of-parts",
+        title="images/train/P with labels/train/P",
+        image=(f"{_IMAGES}/{_SPLIT}/{{subject}}",),
+        label=(f"{_LABELS}/{_SPLIT}/{{subject}}",),
+    ),
+    KnownLayout(
+        name="modality-folders-and-labels",
+        title="a folder for each modality and one of labels: CT/P, PET/P and masks/P",
+        image=(f"{{modality:{_MODALITIES}}}/{{subject}}",),
+        label=(f"{_LABELS}/{{subject}}",),
+    ),
+    KnownLayout(
         name="images-and-labels-by-subject",
         title="images/P/T1 with labels/P/seg",
         image=(f"{_IMAGES}/{{subject}}/{{modality}}",),
@@ -163,13 +205,25 @@ KNOWN_LAYOUTS: tuple[KnownLayout, ...] = (
         name="named-subject-folders",
         title="a folder for each subject: P/P_T1 with P/P_seg",
         image=("{subject}/{subject}_{modality}",),
-        label=(f"{{subject}}/{{subject}}_{_LABEL}",),
+        label=(f"{{subject}}/{{subject}}_{_ANY_LABEL}",),
     ),
     KnownLayout(
         name="subject-folders",
         title="a folder for each subject: P/T1 with P/seg",
         image=("{subject}/{modality}",),
-        label=(f"{{subject}}/{_LABEL}",),
+        label=(f"{{subject}}/{_ANY_LABEL}",),
+    ),
+    KnownLayout(
+        name="subject-folders-of-one-image-and-seg-nrrd",
+        title="a folder for each subject with one image and one P.seg.nrrd, whatever they are called",
+        image=("{subject}/{*}",),
+        label=("{subject}/{*}.seg.nrrd",),
+    ),
+    KnownLayout(
+        name="subject-folders-of-one-image",
+        title="a folder for each subject with one image and one label, whatever the image is called",
+        image=("{subject}/{*}",),
+        label=(f"{{subject}}/{_ANY_LABEL}",),
     ),
     KnownLayout(
         name="modality-folders",
@@ -187,7 +241,7 @@ KNOWN_LAYOUTS: tuple[KnownLayout, ...] = (
         name="label-beside",
         title="P with P_seg in one folder",
         image=("{subject}",),
-        label=(f"{{subject}}_{_LABEL}",),
+        label=tuple(f"{{subject}}{sign}{_LABEL}" for sign in "_-. "),
     ),
     KnownLayout(
         name="named-subject-folders-of-images",
@@ -198,6 +252,16 @@ KNOWN_LAYOUTS: tuple[KnownLayout, ...] = (
         name="subject-folders-of-images",
         title="a folder for each subject: P/T1",
         image=("{subject}/{modality}",),
+    ),
+    KnownLayout(
+        name="modality-folders-of-images",
+        title="a folder for each modality: CT/P and PET/P",
+        image=(f"{{modality:{_MODALITIES}}}/{{subject}}",),
+    ),
+    KnownLayout(
+        name="images-in-a-folder",
+        title="images/P without labels",
+        image=(f"{_IMAGES}/{{subject}}",),
     ),
     KnownLayout(
         name="images-alone",

@@ -16,12 +16,13 @@ from typing import ClassVar
 
 from archipel.data.files import Folder
 from archipel.data.formats.base import Options, VolumeFormat
-from archipel.data.formats.covariates import CovariateTable, compare, read_covariates
 from archipel.data.formats.found_volumes import FoundVolumes, subject_id
 from archipel.data.formats.known_layouts import LAYOUTS
 from archipel.data.formats.layout_files import read_layout
-from archipel.data.formats.layout_finder import described, find_layout, first_match
+from archipel.data.formats.layout_finder import described, find_layout, first_match, says_more
+from archipel.data.formats.layout_tables import only_table, say_what_is_not_read, table_of
 from archipel.data.formats.path_templates import MODALITY, SESSION, STRUCTURE, SUBJECT, PathTemplate
+from archipel.data.formats.unclear_folders import why_no_layout
 from archipel.data.formats.volume_names import all_volumes, is_of, listed, nothing_found
 from archipel.data.samples import LABEL, DataIssue, Scan, sample_name
 from archipel.data.volumes import structure_key
@@ -30,7 +31,6 @@ from archipel.vocabulary.counting import abbreviate, pluralise
 
 IMAGE = "image"
 _NAMED = re.compile(r"([^={}/]+)=(.+)", re.DOTALL)
-_TABLES = (".csv", ".tsv")
 
 
 @dataclass(frozen=True)
@@ -57,13 +57,16 @@ class Templates:
         """Whether a label is a file for each structure."""
         return any(STRUCTURE in one.parts for one in self.labels)
 
-    def image_of(self, place: str) -> tuple[str, dict[str, str]] | None:
-        """Modality and parts of an image's place."""
-        for modality, template in self.images:
-            parts = template.parts_of(place)
-            if parts is not None:
-                return modality or parts.get(MODALITY) or IMAGE, parts
-        return None
+    def meant(self, place: str) -> tuple[str, dict[str, str]] | None:
+        """What a place is, the modality of an image or ``LABEL``, and its parts; None for one that is not meant."""
+        label = first_match(self.labels, place)
+        image = first_match([template for _, template in self.images], place)
+        if label is not None and not says_more(image, label):
+            return LABEL, label.parts
+        if image is None:
+            return None
+        named = next(name for name, template in self.images if template is image.template)
+        return named or image.parts.get(MODALITY) or IMAGE, image.parts
 
 
 @dataclass
@@ -102,7 +105,7 @@ class Layout(VolumeFormat):
         folder = Folder(root)
         known = {**_of_layout(folder, options), **{name: value for name, value in options.items() if name != "layout"}}
         if "table" not in known:
-            known |= _only_table(folder)
+            known |= only_table(folder)
         templates = Templates.of(known)
         if templates.has_structures() and "structures" not in known:
             names = sorted({name for _, name in _structures(templates, all_volumes(folder, []))})
@@ -119,7 +122,10 @@ class Layout(VolumeFormat):
         _name_subjects(templates, collector)
         if not cases:
             nothing_found(folder, collector, abbreviate(one.text for _, one in templates.images))
-        table = _table(folder, settled, collector, cases)
+        subjects = sorted({subject for subject, _ in cases})
+        table = table_of(folder, settled, collector, subjects)
+        if "table" not in settled:
+            say_what_is_not_read(folder, collector, subjects)
         modalities = {name for case in cases.values() for name in case.images}
         unread: set[str] = set()
         for key in sorted(cases):
@@ -134,12 +140,28 @@ class Layout(VolumeFormat):
             if len(modalities) == 1 and not templates.images[0][0]:
                 files = {IMAGE if name in modalities else name: place for name, place in files.items()}
             known = dict(table.of(key[0], collector)) if table is not None else {}
-            collector.add(key[0], files, key[1], values=known | case.values)
+            before = len(collector.problems)
+            if not collector.add(key[0], files, key[1], values=known | case.values) and len(case.images) > 1:
+                _propose_one_alone(collector, before, sample_name(*key), templates, sorted(case.images))
         if unread:
             cause = f"{'is' if len(unread) == 1 else 'are'} there and not read ({abbreviate(sorted(unread))})"
             remedy = "name them with --option structures=... when the dataset is added, to have them as labels"
             collector.warn(DataIssue(thing=pluralise(len(unread), "structure"), cause=cause, remedy=remedy))
         return collector.scan()
+
+
+def _propose_one_alone(
+    collector: FoundVolumes, before: int, name: str, templates: Templates, modalities: Sequence[str]
+) -> None:
+    """Add to what is said of a sample's images together, that they are on two grids, how one of them is read alone."""
+    texts = [text.text for named, text in templates.images if named in ("", modalities[0])]
+    part = re.compile(r"\{modality(:[^{}]*)?\}")
+    images = [part.sub(f"{{modality:{modalities[0].lower()}}}", text) for text in texts]
+    words = [f"--image '{text}'" for text in images] + [f"--mask '{one.text}'" for one in templates.labels]
+    for at, problem in enumerate(collector.problems[before:], before):
+        if problem.thing == name:
+            remedy = f"{problem.remedy}; or read {modalities[0]} alone: {' '.join(words)}"
+            collector.problems[at] = problem.model_copy(update={"remedy": remedy})
 
 
 _EXAMPLE = "give one, for example --image '{subject}/{modality}.nii.gz' --mask '{subject}/seg.nii.gz'"
@@ -159,16 +181,16 @@ def _of_layout(folder: Folder, options: Options) -> dict[str, str]:
         thing = Thing.worded(f"layout {asked}", layout=asked) if asked else Thing.folder(folder.root)
         if asked and asked not in LAYOUTS:
             raise BadInput(thing, "is unknown", f"name a .toml file, or one of {', '.join(LAYOUTS)}")
-        raise BadInput(thing, "has files that no known layout explains" if not asked else "is not known", _EXAMPLE)
+        raise BadInput(thing, *(why_no_layout(places) if places else ("holds no volume", _EXAMPLE)))
     chosen = {IMAGE: found.image, LABEL: found.label, "unused": found.unused}
     return {name: ",".join(texts) for name, texts in chosen.items() if texts}
 
 
 def _structures(templates: Templates, places: Iterable[str]) -> Iterator[tuple[str, str]]:
     for place in places:
-        parts = first_match(templates.labels, place)
-        if parts is not None and STRUCTURE in parts:
-            yield place, subject_id(parts[STRUCTURE])
+        label = first_match(templates.labels, place)
+        if label is not None and STRUCTURE in label.parts:
+            yield place, subject_id(label.parts[STRUCTURE])
 
 
 def _cases(
@@ -178,19 +200,18 @@ def _cases(
     cases: dict[tuple[str, str], Case] = defaultdict(Case)
     strange = []
     for place in places:
-        label = first_match(templates.labels, place)
-        image = None if label is not None else templates.image_of(place)
-        parts = label if image is None else image[1]
-        if parts is None:
+        meant = templates.meant(place)
+        if meant is None:
             is_unused = any(fnmatchcase(place.lower(), one.lower()) for one in templates.unused)
             if not is_unused and not is_of(place, folder.leaves_out):
                 strange.append(place)
             continue
+        kind, parts = meant
         case = cases[subject_id(parts[SUBJECT]), subject_id(parts.get(SESSION) or "")]
-        if image is None:
+        if kind == LABEL:
             case.labels[subject_id(parts.get(STRUCTURE) or "")].append(place)
         else:
-            case.images[subject_id(image[0])].append(place)
+            case.images[subject_id(kind)].append(place)
         others = {name: text for name, text in parts.items() if name not in _MEANT and text}
         case.values |= {name: subject_id(text) for name, text in others.items()}
     if strange:
@@ -203,33 +224,9 @@ def _cases(
 def _name_subjects(templates: Templates, collector: FoundVolumes) -> None:
     """Give the issues of files, which were found with the files, the subjects that the templates find in them."""
     for at, problem in enumerate(collector.problems):
-        image = templates.image_of(problem.thing)
-        parts = first_match(templates.labels, problem.thing) or (image[1] if image else None)
-        if parts is not None and not problem.subject:
-            collector.problems[at] = problem.model_copy(update={"subject": subject_id(parts[SUBJECT])})
-
-
-def _only_table(folder: Folder) -> dict[str, str]:
-    tables = [place for place in folder.files("*", []) if place.lower().endswith(_TABLES)]
-    return {"table": tables[0]} if len(tables) == 1 else {}
-
-
-def _table(
-    folder: Folder, options: Options, collector: FoundVolumes, cases: Mapping[tuple[str, str], Case]
-) -> CovariateTable | None:
-    """The table of values; None, with a warning, when it names none of the subjects."""
-    place = options.get("table", "")
-    table = read_covariates(folder, place, collector, key=options.get("id_column", "")) if place else None
-    if table is None:
-        return None
-    subjects = sorted({subject for subject, _ in cases})
-    if not table.rows.keys() & set(subjects):
-        cause = f"names no subject of the volumes in its column {table.key}; its values are not used"
-        remedy = f"name the column with the ids, which are like {abbreviate(subjects, 1)}: --option id_column=NAME"
-        collector.warn(DataIssue(thing=place, cause=cause, remedy=remedy))
-        return None
-    compare(collector, table, subjects)
-    return table
+        meant = templates.meant(problem.thing)
+        if meant is not None and not problem.subject:
+            collector.problems[at] = problem.model_copy(update={"subject": subject_id(meant[1][SUBJECT])})
 
 
 _MEANT = frozenset((SUBJECT, SESSION, MODALITY, STRUCTURE))
@@ -237,7 +234,7 @@ _MEANT = frozenset((SUBJECT, SESSION, MODALITY, STRUCTURE))
 
 def _fault(key: tuple[str, str], case: Case, templates: Templates, structures: Sequence[str]) -> tuple[str, str] | None:
     """Cause and remedy where a sample lacks a file or has one twice."""
-    parts = {SUBJECT: key[0], SESSION: key[1]}
+    parts = {**{name: str(value) for name, value in case.values.items()}, SUBJECT: key[0], SESSION: key[1]}
     for kind, places in [*case.images.items(), *case.labels.items()]:
         if len(places) > 1:
             return f"has {len(places)} files for {kind or LABEL} ({abbreviate(places, 3)})", "keep one of them"

@@ -8,13 +8,22 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import NamedTuple
 
 from archipel.data.formats.known_layouts import KNOWN_LAYOUTS, KnownLayout
+from archipel.data.formats.name_words import (
+    LABEL_WORDS,
+    MASK_WORDS,
+    MOST_MODALITIES,
+    NOBODY,
+    are_patients,
+    endings_shared,
+    has_any_of,
+)
 from archipel.data.formats.path_templates import (
     MODALITY,
     SESSION,
@@ -28,18 +37,10 @@ from archipel.vocabulary.counting import abbreviate
 
 SPLITS = "{split:train|training|trainset|train_set|val|valid|validation|dev|test|testing|tr|ts}/"
 """A folder for each part of a dataset that is split already; the part becomes the value ``split``."""
-IMAGE_WORDS = frozenset(("images", "image", "imgs", "img", "imagestr", "imagests", "scans", "volumes", "rawdata"))
-LABEL_WORDS = frozenset(
-    (
-        *("label", "labels", "labelstr", "labelsts", "mask", "masks", "seg", "segs", "segm", "segmentation"),
-        *("segmentations", "gt", "groundtruth", "annotation", "annotations", "contour", "contours", "labelmap", "roi"),
-    )
-)
-SPLIT_WORDS = frozenset(("train", "training", "val", "valid", "validation", "test", "testing"))
-_NOBODY = IMAGE_WORDS | LABEL_WORDS | SPLIT_WORDS
-"""Names of folders that are not a patient's."""
-_MOST_MODALITIES = 30
-_ENDING = re.compile(r"[_.\- ]+")
+_COMPARED = 5_000
+"""Volumes by whose names the layout is found that explains most."""
+_ALONE = frozenset(("images-alone", "images-in-a-folder"))
+_ONE_IMAGE = frozenset(("subject-folders-of-one-image", "subject-folders-of-one-image-and-seg-nrrd"))
 
 
 class FoundLayout(NamedTuple):
@@ -67,7 +68,9 @@ def _find_layout(places: tuple[str, ...], only: str) -> FoundLayout | None:
         named = [
             _with_prefix(known, prefix) for known in KNOWN_LAYOUTS if known.name == only for prefix in ("", SPLITS)
         ]
-        return next((_narrowed(one, places) for one in named if _explains(one, places)), named[0] if named else None)
+        fits = next((_narrowed(one, places) for one in named if _explains(one, places)), None)
+        # What a layout does not explain is said when the dataset is read.
+        return fits or min(named, key=lambda one: len(_tally(one, places, len(places)).strange), default=None)
     if not places:
         return None
     for prefix in ("", SPLITS):
@@ -78,30 +81,40 @@ def _find_layout(places: tuple[str, ...], only: str) -> FoundLayout | None:
     return _by_affixes(places)
 
 
-def has_any_of(name: str, words: Collection[str]) -> bool:
-    """Whether a name has one of the words between its signs, as ``p1_mask`` has ``mask``."""
-    return not words.isdisjoint(re.split(r"[^a-z]+", name.lower())) if isinstance(words, frozenset) else False
+def nearly(places: Sequence[str]) -> tuple[FoundLayout, list[str]] | None:
+    """The layout with labels that explains most of these volumes, at least two thirds, and those that it does not."""
+    for found in _nearest_first(places[:: len(places) // _COMPARED + 1]):
+        tally = _tally(found, places, len(places) // 3)
+        is_near = 0 < 3 * len(tally.strange) <= len(places)
+        if is_near and tally.is_sound(with_labels=True) and _is_plain(found, tally):
+            return found, tally.strange
+    return None
 
 
-def endings_shared(stems: Collection[str]) -> tuple[str, ...]:
-    """The last parts of names that most first parts have several of: of ``p1_T1``, ``p1_T2`` and so on, T1 and T2."""
-    endings_of: dict[str, set[str]] = defaultdict(set)
-    for stem in stems:
-        *before, last = _ENDING.split(stem)
-        if before:
-            endings_of["_".join(before)].add(last)
-    several = [endings for endings in endings_of.values() if len(endings) > 1]
-    kinds = {ending for endings in several for ending in endings}
-    is_shared = len(several) > 1 and 2 * len(several) > len(endings_of) and len(kinds) <= _MOST_MODALITIES
-    return tuple(sorted(kinds)) if is_shared and not all(kind.isdigit() for kind in kinds) else ()
+def _nearest_first(places: Sequence[str]) -> list[FoundLayout]:
+    """The layouts with labels by how many of these volumes they do not explain."""
+    found = [_with_prefix(known, prefix) for prefix in ("", SPLITS) for known in KNOWN_LAYOUTS if known.label]
+    strange = [(len(_tally(one, places, len(places) // 3).strange), at) for at, one in enumerate(found)]
+    return [found[at] for count, at in sorted(strange) if 3 * count <= len(places)]
+
+
+def in_each_folder(places: Sequence[str]) -> FoundLayout | None:
+    """The layout that all the folders have in which these volumes are, with the folder's name as the value ``part``."""
+    for known in (one for one in KNOWN_LAYOUTS if one.label):
+        found = _with_prefix(known, "{part}/")
+        if _explains(found, places):
+            return _narrowed(found, places)
+    return None
 
 
 @dataclass
 class _Tally:
-    """What a layout's templates make of the names: samples by subject and session."""
+    """What a layout's templates make of the names: samples by subject and session, and what they do not explain."""
 
     images: dict[tuple[str, str], Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     labels: dict[tuple[str, str], Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    strange: list[str] = field(default_factory=list)
+    image_names: set[str] = field(default_factory=set)
 
     def is_sound(self, *, with_labels: bool) -> bool:
         """Whether it can be meant: nothing twice, modalities that subjects share, and labels that belong to images."""
@@ -116,34 +129,67 @@ class _Tally:
         shared = sum(count for count in samples.values() if count > 1)
         if len(self.images) > 1 and 5 * shared < 4 * samples.total():
             return False
-        return len(samples) <= _MOST_MODALITIES and not any(has_any_of(one, LABEL_WORDS) for one in samples)
+        if are_patients(samples, {subject for subject, _ in self.images}):
+            return False
+        return len(samples) <= MOST_MODALITIES and not any(has_any_of(one, MASK_WORDS) for one in samples)
 
 
-def _explains(found: FoundLayout, places: Iterable[str]) -> bool:
+def _explains(found: FoundLayout, places: Sequence[str]) -> bool:
+    tally = _tally(found, places, 0)
+    return not tally.strange and tally.is_sound(with_labels=bool(found.label)) and _is_plain(found, tally)
+
+
+def _is_plain(found: FoundLayout, tally: _Tally) -> bool:
+    """Whether no name says that more is meant than one image of each subject."""
+    if found.name in _ONE_IMAGE:
+        # The images are of one kind: their names differ in numbers only.
+        return len({re.sub(r"[^a-z]", "", name.lower()) for name in tally.image_names}) == 1
+    return found.name not in _ALONE or not endings_shared([subject for subject, _ in tally.images])
+
+
+def _tally(found: FoundLayout, places: Iterable[str], most_strange: int) -> _Tally:
+    """What the templates make of the places, until there are more strange ones than ``most_strange``."""
     images = [PathTemplate(text) for text in found.image]
     labels = [PathTemplate(text) for text in found.label]
     tally = _Tally()
     for place in places:
         if any(fnmatchcase(place.lower(), pattern.lower()) for pattern in found.unused):
             continue
-        parts = first_match(labels, place)
-        if parts is not None:
-            tally.labels[key_of(parts)][parts.get(STRUCTURE, "")] += 1
+        label, image = first_match(labels, place), first_match(images, place)
+        if label is not None and not says_more(image, label):
+            tally.labels[key_of(label.parts)][label.parts.get(STRUCTURE, "")] += 1
             continue
-        parts = first_match(images, place)
-        if parts is not None and parts[SUBJECT].lower() in _NOBODY:
-            return False
-        if parts is None or (MODALITY not in parts and has_any_of(parts[SUBJECT], LABEL_WORDS)):
-            return False
+        parts = image.parts if image is not None else None
+        if (
+            parts is None
+            or parts[SUBJECT].lower() in NOBODY
+            or (MODALITY not in parts and has_any_of(parts[SUBJECT], LABEL_WORDS))
+        ):
+            tally.strange.append(place)
+            if len(tally.strange) > most_strange:
+                return tally
+            continue
         tally.images[key_of(parts)][parts.get(MODALITY, "")] += 1
-    if found.name in ("images-alone",) and endings_shared([subject for subject, _ in tally.images]):
-        return False
-    return tally.is_sound(with_labels=bool(labels))
+        if found.name in _ONE_IMAGE:
+            tally.image_names.add(suffix_and_rest(place)[1].rpartition("/")[2].replace(parts[SUBJECT], ""))
+    return tally
 
 
-def first_match(templates: Iterable[PathTemplate], place: str) -> dict[str, str] | None:
-    """The parts of a place by the first template that means it."""
-    return next((parts for one in templates if (parts := one.parts_of(place)) is not None), None)
+class Match(NamedTuple):
+    """The template that means a place, and the place's parts."""
+
+    template: PathTemplate
+    parts: dict[str, str]
+
+
+def first_match(templates: Iterable[PathTemplate], place: str) -> Match | None:
+    """The first template that means a place."""
+    return next((Match(one, parts) for one in templates if (parts := one.parts_of(place)) is not None), None)
+
+
+def says_more(image: Match | None, label: Match) -> bool:
+    """Whether a place is rather an image than a label, as p1_ct is by {subject}_ct where labels are {subject}."""
+    return image is not None and image.template.literal > label.template.literal
 
 
 def key_of(parts: Mapping[str, str]) -> tuple[str, str]:
@@ -161,8 +207,18 @@ def _with_prefix(known: KnownLayout, prefix: str) -> FoundLayout:
 
 def _narrowed(found: FoundLayout, places: Sequence[str]) -> FoundLayout:
     """The layout with those choices of its parts that occur, so that people can read it."""
-    image, label = (tuple(_with_choices_that_occur(text, places) for text in one) for one in (found.image, found.label))
+    image, label = (
+        tuple(_with_choices_that_occur(text, places) for text in _that_occur(one, places))
+        for one in (found.image, found.label)
+    )
     return found._replace(image=image, label=label)
+
+
+def _that_occur(texts: Sequence[str], places: Sequence[str]) -> Sequence[str]:
+    """Those templates by which a place is found; of several kinds of one file a folder has mostly one."""
+    templates = [PathTemplate(text) for text in texts]
+    found = {next((at for at, one in enumerate(templates) if one.parts_of(place) is not None), -1) for place in places}
+    return [text for at, text in enumerate(texts) if at in found] or texts
 
 
 def _with_choices_that_occur(text: str, places: Sequence[str]) -> str:

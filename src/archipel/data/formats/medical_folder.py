@@ -14,7 +14,7 @@ from archipel.data.files import Folder
 from archipel.data.formats.base import Options, VolumeFormat
 from archipel.data.formats.covariates import compare, read_covariates
 from archipel.data.formats.found_volumes import FoundVolumes, subject_id
-from archipel.data.formats.layout_finder import IMAGE_WORDS, LABEL_WORDS, SPLIT_WORDS
+from archipel.data.formats.name_words import IMAGE_WORDS, LABEL_WORDS, SPLIT_WORDS, are_patients
 from archipel.data.formats.volume_names import all_volumes, listed, nothing_found, stem_of, volumes_in
 from archipel.data.samples import LABEL, DataIssue, Scan
 from archipel.data.tables import COLUMN_OPTIONS
@@ -107,4 +107,5 @@ def _explains_all(places: Sequence[str]) -> bool:
         and not {modality.lower() for modality in modalities} & LABEL_WORDS
         and max(Counter((subject, modality) for subject, modality, _ in found).values()) == 1
         and 2 * sum(count for count in modalities.values() if count > 1) > modalities.total()
+        and not are_patients(modalities, subjects)
     )

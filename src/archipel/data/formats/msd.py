@@ -18,7 +18,7 @@ from archipel.data.formats.base import Options, VolumeFormat
 from archipel.data.formats.descriptions import by_number, description, modalities_of
 from archipel.data.formats.found_volumes import FoundVolumes, subject_id
 from archipel.data.formats.nnunet import has_channel_files
-from archipel.data.formats.volume_names import by_subject, nothing_found, stem_of, volumes_in
+from archipel.data.formats.volume_names import by_subject, nothing_found, say_other_volumes, stem_of, volumes_in
 from archipel.data.samples import DataIssue, Scan, problem_of
 from archipel.data.volumes import NIFTI
 from archipel.vocabulary import BadInput
@@ -64,6 +64,7 @@ class MsdTask(VolumeFormat):
             places = dict.fromkeys(modalities, images[subject])
             channels = {name: place for place, name in enumerate(modalities)} if len(modalities) > 1 else None
             collector.add(subject, {**places, "label": drawn[subject]}, channels=channels)
+        say_other_volumes(folder, collector, ("imagesTr", "labelsTr", "imagesTs", "labelsTs"))
         _compare(folder, collector, (content or {}).get("training"), set(images) | set(drawn))
         return collector.scan()
 

@@ -13,12 +13,14 @@ from typing import ClassVar
 from archipel.data.files import Folder
 from archipel.data.formats.base import Options, VolumeFormat
 from archipel.data.formats.found_volumes import FoundVolumes
+from archipel.data.formats.layout_tables import say_what_layout_reads
 from archipel.data.formats.volume_names import (
     add_pairs,
     all_volumes,
     by_subject,
     name_subjects,
     nothing_found,
+    say_other_volumes,
     stem_of,
     volumes_in,
 )
@@ -94,5 +96,7 @@ class NiftiPairs(VolumeFormat):
             cause = "no label has the name of an image"
             collector.report(DataIssue(thing=folder.root.name, cause=cause, remedy=remedy))
             return collector.scan()
+        say_other_volumes(folder, collector, ("images", "labels"))
         add_pairs(collector, images, labels, (f"images/{{}}{endings[0]}.nii.gz", f"labels/{{}}{endings[1]}.nii.gz"))
+        say_what_layout_reads(folder, collector, list(images))
         return collector.scan()

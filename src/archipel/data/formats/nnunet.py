@@ -18,7 +18,7 @@ from archipel.data.files import Folder
 from archipel.data.formats.base import Options, VolumeFormat
 from archipel.data.formats.descriptions import bad_description, by_number, description, modalities_of
 from archipel.data.formats.found_volumes import FoundVolumes, subject_id
-from archipel.data.formats.volume_names import by_subject, name_subjects, nothing_found, volumes_in
+from archipel.data.formats.volume_names import by_subject, name_subjects, nothing_found, say_other_volumes, volumes_in
 from archipel.data.samples import DataIssue, Scan, problem_of
 from archipel.data.volumes import NIFTI, PICTURES, SUFFIXES
 from archipel.vocabulary import BadInput, ErrorCode, JsonObject
@@ -88,6 +88,7 @@ class NnunetRaw(VolumeFormat):
                 collector.report(DataIssue(thing=subject, cause=cause, remedy=f"fix {FILE} or move it away"), subject)
             else:
                 collector.add(subject, {**wanted, "label": drawn[subject]}, channels=channels)
+        say_other_volumes(folder, collector, ("imagesTr", "labelsTr", "imagesTs", "labelsTs"))
         name_subjects(collector, *(f"_{channel:04}" for channel in range(len(modalities))), "")
         return collector.scan()
 

@@ -12,6 +12,7 @@ from typing import ClassVar
 from archipel.data.files import Folder
 from archipel.data.formats.base import Options, VolumeFormat
 from archipel.data.formats.found_volumes import FoundVolumes
+from archipel.data.formats.layout_tables import say_what_layout_reads
 from archipel.data.formats.nifti_pairs import are_pairs
 from archipel.data.formats.volume_names import (
     add_pairs,
@@ -74,5 +75,7 @@ class NrrdPairs(VolumeFormat):
         name_subjects(collector, images, labels)
         if not named and not drawn:
             nothing_found(folder, collector, "*.nrrd, *.mha and images/")
-        add_pairs(collector, by_subject(named, collector, images), by_subject(drawn, collector, labels), looked)
+        found = by_subject(named, collector, images)
+        add_pairs(collector, found, by_subject(drawn, collector, labels), looked)
+        say_what_layout_reads(folder, collector, list(found))
         return collector.scan()

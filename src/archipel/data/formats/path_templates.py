@@ -18,7 +18,7 @@ from archipel.vocabulary import BadInput, Thing
 
 SUBJECT, SESSION, MODALITY, STRUCTURE = "subject", "session", "modality", "structure"
 """The parts that a layout gives a meaning; every other named part is kept as a value of the sample."""
-_LONGEST = 300
+_LONGEST = 400
 _LONGEST_NAME = 255
 """Letters in the name of a file or folder, on the file systems that are used."""
 _MOST_WAYS = 3_000_000
@@ -45,6 +45,8 @@ class PathTemplate:
             raise self._bad("is not a path inside the dataset's folder")
         self.parts: tuple[str, ...] = ()
         self.ways = 1
+        self.literal = len(_PART.sub("", bare))
+        """Letters outside the parts: of two templates the one with more of them says more of a name."""
         self._matcher = re.compile("/".join(self._folder(one) for one in folders), re.IGNORECASE)
         if needs and needs not in self.parts:
             raise self._bad(f"has no part {{{needs}}}")

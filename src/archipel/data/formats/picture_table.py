@@ -70,16 +70,7 @@ class PictureTable:
     def fits(self, folder: Folder) -> str:
         """One table, and pictures that it names."""
         tables = _tables(folder, [])
-        pictures, _ = listed_pictures(folder, [])
-        if len(tables) != 1 or not pictures:
-            return ""
-        try:
-            with (folder.root / tables[0]).open("rb") as file:
-                beginning = file.read(_LOOKED_AT)
-        except OSError:
-            return ""
-        named = any(path.stem.encode() in beginning for path in pictures)
-        return f"{tables[0]} names its pictures" if named else ""
+        return f"{tables[0]} names its pictures" if len(tables) == 1 and tables_of_pictures(folder) else ""
 
     def scan(self, folder: Folder, options: Options) -> Scan:
         """Every picture with its row; one that has not changed is not opened again."""
@@ -152,6 +143,21 @@ class PictureTable:
         """Hash every file again; what the table said was frozen with the samples."""
         for sample in samples:
             verify_files(root, sample)
+
+
+def tables_of_pictures(folder: Folder) -> tuple[str, ...]:
+    """The tables in a folder that name pictures in it, as far as their beginnings show."""
+    pictures, _ = listed_pictures(folder, [])
+    return tuple(place for place in _tables(folder, []) if _names_any(folder.root / place, pictures))
+
+
+def _names_any(path: Path, pictures: Sequence[PurePosixPath]) -> bool:
+    try:
+        with path.open("rb") as file:
+            beginning = file.read(_LOOKED_AT)
+    except OSError:
+        return False
+    return any(one.stem.encode() in beginning for one in pictures)
 
 
 def _tables(folder: Folder, problems: list[DataIssue]) -> tuple[str, ...]:

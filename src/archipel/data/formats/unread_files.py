@@ -6,9 +6,13 @@ Tables of other programs are named by the format ``table``.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
+from archipel.data.files import Folder
+from archipel.data.formats.volume_names import is_of
+from archipel.data.picture_files import LFS_POINTER
+from archipel.data.samples import DataIssue
 from archipel.vocabulary.counting import abbreviate, pluralise
 
 _TO_NPZ = "write its arrays x and y into one .npz file (numpy.savez), or its volumes as .nii.gz"
@@ -22,13 +26,19 @@ _KINDS: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("video", (".mp4", ".avi", ".mov"), "export its frames as .png"),
     ("MINC or AFNI volume", (".mnc", ".head", ".brik"), "convert it to NIfTI, for example with 3dAFNItoNIFTI"),
 )
-_LFS = b"version https://git-lfs"
+IMAGES = frozenset(("DICOM file", "whole-slide image", "MINC or AFNI volume"))
+"""The kinds that are images of patients: beside a table they are the data."""
+_BESIDE = ("sourcedata/", "derivatives/", "code/", "stimuli/")
+"""Folders that BIDS keeps for what is not the data itself."""
 _MOST_OPENED = 50
 """Files whose first bytes are read: a series has the same kind of file a hundred times."""
 
 
-def unread_files(root: Path, places: Iterable[str]) -> tuple[str, str] | None:
-    """What a folder holds that is not read, and the way out for the kind that it holds most; None if it is nothing."""
+def unread_files(root: Path, places: Iterable[str], only: Collection[str] = ()) -> tuple[str, str] | None:
+    """What a folder holds that is not read, and the way out for the kind that it holds most; None if it is nothing.
+
+    Where kinds are named by ``only``, no others count.
+    """
     counts: Counter[int] = Counter()
     pointers = opened = 0
     example: dict[int, str] = {}
@@ -38,14 +48,14 @@ def unread_files(root: Path, places: Iterable[str]) -> tuple[str, str] | None:
         if opened < _MOST_OPENED:
             opened += 1
             start = _start(root / place)
-            pointers += start.startswith(_LFS)
+            pointers += start.startswith(LFS_POINTER)
             kind = 0 if kind is None and start[128:132] == b"DICM" else kind
-        if kind is not None:
+        if kind is not None and (not only or _KINDS[kind][0] in only):
             counts[kind] += 1
             if kind == 0 and "/" in place:
                 tops.add(place.split("/")[0])
             example.setdefault(kind, place)
-    if pointers:
+    if pointers and not only:
         cause = f"holds pointers of Git LFS in the place of {pluralise(pointers, 'file')}"
         return cause, f"fetch the files: git -C {root} lfs pull"
     if not counts:
@@ -60,6 +70,25 @@ def unread_files(root: Path, places: Iterable[str]) -> tuple[str, str] | None:
         )
         return f"{cause}, in the folders {abbreviate(sorted(tops), 5)}", remedy
     return cause, _KINDS[most][2].format(root=root)
+
+
+def unread_beside(folder: Folder) -> DataIssue | None:
+    """A warning for what is beside the volumes of a dataset and is not read; no file is opened."""
+    counts: Counter[int] = Counter()
+    example: dict[int, str] = {}
+    for place in folder.files("**/*", []):
+        lower = place.lower()
+        kind = next((at for at, (_, endings, _) in enumerate(_KINDS) if lower.endswith(endings)), None)
+        if kind is not None and not lower.startswith(_BESIDE) and not is_of(place, folder.leaves_out):
+            counts[kind] += 1
+            example.setdefault(kind, place)
+    if not counts:
+        return None
+    kind, count = counts.most_common(1)[0]
+    name, _, remedy = _KINDS[kind]
+    cause = f"holds {pluralise(count, name)} beside the volumes ({example[kind]}), which no format reads"
+    remedy = f"if it is part of the dataset, {remedy.format(root=folder.root)}"
+    return DataIssue(thing=folder.root.name, cause=cause, remedy=remedy, severity="warning")
 
 
 def _start(path: Path) -> bytes:

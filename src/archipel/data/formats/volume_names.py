@@ -10,6 +10,7 @@ from archipel.data.formats.base import Options
 from archipel.data.formats.found_volumes import FoundVolumes, subject_id
 from archipel.data.samples import DataIssue
 from archipel.data.volumes import SUFFIXES
+from archipel.vocabulary.counting import abbreviate, pluralise
 
 
 def stem_of(place: str, suffixes: Sequence[str]) -> str | None:
@@ -93,6 +94,22 @@ def add_pairs(collector: FoundVolumes, images: dict[str, str], labels: dict[str,
             collector.report(DataIssue(thing=subject, cause=cause, remedy="add the file or remove the label"), subject)
         else:
             collector.add(subject, {"image": images[subject], "label": labels[subject]})
+
+
+def say_other_volumes(folder: Folder, collector: FoundVolumes, reads: Sequence[str]) -> None:
+    """A warning for volumes that lie in other folders than those that a format ``reads``."""
+    known = {one.lower() for one in reads}
+    others = [
+        place
+        for place in all_volumes(folder, [])
+        if place.rpartition("/")[0].lower() not in known and not is_of(place, folder.leaves_out)
+    ]
+    if others:
+        cause = (
+            f"holds {pluralise(len(others), 'volume')} in other folders ({abbreviate(others, 3)}), which are not read"
+        )
+        remedy = f"if they are part of the dataset, move them into {' and '.join(reads[:2])}; else no action is needed"
+        collector.warn(DataIssue(thing=folder.root.name, cause=cause, remedy=remedy))
 
 
 def nothing_found(folder: Folder, collector: FoundVolumes, looked: str) -> None:

@@ -39,7 +39,7 @@ from archipel.data.volumes.thumbnails import (
     shrunk,
     window_of,
 )
-from archipel.data.volumes.volume_facts import Grid, ImageFacts, MaskFacts
+from archipel.data.volumes.volume_facts import Grid, ImageFacts, MaskFacts, looks_drawn
 from archipel.data.volumes.volumes import read_image
 
 __all__ = [
@@ -72,6 +72,7 @@ __all__ = [
     "label_thumbnails",
     "look_at_file",
     "look_at_sample",
+    "looks_drawn",
     "names_in",
     "oddities",
     "plain_name",

@@ -84,7 +84,7 @@ def _nrrd(path: Path, content: bytes) -> Stored:
     if end is None and len(content) > _MOST_HEADER:
         raise damaged(path, f"its header is longer than {_MOST_HEADER >> 10} KiB")
     fields, keys = _nrrd_fields(path, content[: end.start()] if end else content.rstrip(b"\r\n"))
-    data_file = fields.get("datafile", "")
+    data_file = fields.get("datafile", "").removeprefix("./")
     if "datafile" in fields and not is_beside(path.name, data_file):
         raise _elsewhere(path, data_file)
     if end is None and not data_file:
@@ -222,7 +222,7 @@ def _nrrd_affine(
 
 def _meta(path: Path, content: bytes) -> Stored:
     fields, end = _meta_fields(path, content)
-    data_file = "" if fields["ElementDataFile"].upper() == "LOCAL" else fields["ElementDataFile"]
+    data_file = "" if fields["ElementDataFile"].upper() == "LOCAL" else fields["ElementDataFile"].removeprefix("./")
     if data_file and not is_beside(path.name, data_file):
         raise _elsewhere(path, data_file)
     if data_file:

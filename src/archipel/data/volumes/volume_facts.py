@@ -77,3 +77,19 @@ class MaskFacts(Grid):
     names: dict[str, str] = {}
     shared: tuple[Shared, ...] = ()
     within_image: bool = False
+
+
+MOST_DRAWN = 30
+"""An image of whole numbers from 0 to no more than this may be a drawing."""
+
+
+def looks_drawn(facts: Grid) -> bool:
+    """Whether an image holds few whole numbers only, most of them 0, as far as its facts show.
+
+    An image whose values were scaled to 0..1 has fractions among its percentiles.
+    """
+    if not isinstance(facts, ImageFacts):
+        return False
+    known = (facts.minimum, facts.maximum, *facts.percentiles)
+    is_whole = all(value == round(value) for value in known)
+    return is_whole and facts.minimum == 0 == facts.percentiles[1] and 0 < facts.maximum <= MOST_DRAWN
