@@ -79,6 +79,7 @@ def start(folder: Path) -> subprocess.Popen[str]:
     return process
 
 
+@pytest.mark.processes
 def test_help_names_every_sub_command_without_loading_them() -> None:
     code = (
         "import sys; from typer.testing import CliRunner; from archipel.cli.main import SUB_COMMANDS, app\n"

@@ -279,6 +279,7 @@ def test_what_is_no_table_is_named(tmp_path, text, words):
     assert found.errors and words in str(found.errors[0])
 
 
+@pytest.mark.processes
 def test_a_parquet_file_that_is_none_is_named(tmp_path):
     write(tmp_path, SOUND, "table.parquet")
     (line,) = problems(tmp_path)
