@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -39,6 +40,8 @@ def opened(state: Path) -> Iterator[StateFolder]:
     from archipel.site.state import StateFolder
 
     site = StateFolder.open(state.resolve())
+    # What was imported stays until the end: a scan of many files need not look through it again and again.
+    gc.freeze()
     try:
         yield site
     finally:

@@ -1,4 +1,4 @@
-"""Files of a dataset: listed inside its root only, hashed, and examined once as long as they stay the same.
+"""Files of a dataset: listed, hashed, and examined once as long as they stay the same.
 
 An index remembers what was found in a file together with the file's size, times and inode. A file with the same ones
 is not opened again; the change time cannot be set back by an ordinary user. Every purpose of an examination has a
@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from archipel.data.limits import DATA_LIMITS, DataLimits
+from archipel.data.listing import Listing
 from archipel.data.samples import DataIssue, problem_of
 from archipel.tensors import BlobHasher, blob_hash
 from archipel.vocabulary import BadInput, ErrorCode, Hash, Record, Thing
@@ -26,6 +26,8 @@ LARGEST_FILE = 16 << 30
 LARGEST_READ = (2 << 30) + (1 << 20)
 """Bytes of a file that is read whole: a volume of the most voxels, and its header."""
 
+
+_NOTHING = blob_hash(b"")
 HEADER_SUFFIXES = (".mhd", ".nhdr", ".hdr")
 """Of headers whose data is in another file under the same name."""
 DATA_SUFFIXES = (".raw", ".zraw", ".raw.gz", ".img", ".img.gz", ".gz", ".bin", ".dat", ".RAW", ".ZRAW", ".IMG")
@@ -123,7 +125,7 @@ class MemoryIndex:
         self._known[place, purpose.name] = (signature, facts)
 
 
-class Folder:
+class Folder(Listing):
     """A dataset's root as formats see it: files inside it, examined through an index.
 
     ``leaves_out`` says of a subject whether the site leaves it out; its files are not read. ``patient_of`` says whose
@@ -131,6 +133,7 @@ class Folder:
     store by which of them a file was refused. ``options`` are what a person said about the dataset when adding it.
     ``withdrawn`` is another text whenever other patients are withdrawn, "" while nobody is: facts that would name
     patients are asked for with it and leave these patients out, so that no index keeps them.
+    ``once`` is as in ``Listing``.
     """
 
     def __init__(
@@ -142,17 +145,18 @@ class Folder:
         options: Mapping[str, str] | None = None,
         patient_of: PatientOf | None = None,
         withdrawn: str = "",
+        *,
+        once: bool = False,
     ) -> None:
-        self.root = root
+        super().__init__(root, deepest=limits.deepest, once=once)
         self.withdrawn = withdrawn
         self.options = dict(options or {})
-        self._real = root.resolve()
         self.listed: tuple[list[str], list[DataIssue]] | None = None
         """The places of all volumes and what was wrong with names, once they were listed."""
-        self.links: set[str] = set()
-        """Places of the links inside the dataset that were met."""
         self.unused: dict[str, str] = {}
         """Files of patients who are left out or whose data is faulty, with the patient."""
+        self.pictures: tuple[tuple[PurePosixPath, ...], tuple[str, ...], list[DataIssue]] | None = None
+        """All pictures, files that are taken for pictures and not read, and what was wrong, once they were listed."""
         self.index = index or MemoryIndex()
         self.patient_of: PatientOf = patient_of or (lambda name, session: (name, session))
         out = leaves_out or (lambda _: False)
@@ -166,23 +170,6 @@ class Folder:
     def unstored(self) -> Folder:
         """The folder for facts that name every patient: once a patient withdrew, the index does not get them."""
         return Folder(self.root, limits=self.limits) if self.withdrawn else self
-
-    def files(self, pattern: str, problems: list[DataIssue]) -> Iterator[str]:
-        """Places of the files that match, sorted folder by folder.
-
-        The pattern is as in ``Path.glob``; ``**`` does not go through links to folders. Hidden names match only where
-        the pattern has them. Links out of the dataset or to nothing, folders that cannot be listed and names that
-        are not UTF-8 are reported.
-        """
-        yield from self._walk("", pattern.split("/"), problems, wanted=stat.S_IFREG)
-
-    def folders(self, pattern: str, problems: list[DataIssue]) -> Iterator[str]:
-        """Places of the folders that match, in the same way."""
-        yield from self._walk("", pattern.split("/"), problems, wanted=stat.S_IFDIR)
-
-    def has(self, *patterns: str) -> bool:
-        """Whether any file matches any of the patterns."""
-        return any(next(self.files(pattern, []), None) is not None for pattern in patterns)
 
     def look(self, place: str, purpose: Purpose[Found], examine: Examine[Found]) -> FileFacts[Found]:
         """The facts of a file, from the index when it has not changed. A missing file is a problem too. So is
@@ -216,25 +203,27 @@ class Folder:
         begin: Callable[[Path], tuple[str, Callable[[], Found]]],
         beside: Mapping[Purpose[Beside], Beside],
     ) -> FileFacts[Found]:
-        path, hashed, record = self.root / place, blob_hash(b""), purpose.record
+        hashed, record = _NOTHING, purpose.record
+        # Most files are known, and looked at several times: a path costs more than the look.
+        text = os.path.join(self.root, place)  # noqa: PTH118
         try:
-            signature = signature_of(path)
+            signature = signature_of(text)
             known = self.index.get(place, purpose, signature)
             if known is not None and known.request == purpose.request:
                 return known
-            hashed, examine = begin(path)
+            hashed, examine = begin(Path(text))
         except OSError as error:
             gone = BadInput(
                 Thing.file(place), f"cannot be opened ({error.strerror})", "check the file and its permissions"
             )
             return record(hash=hashed, problem=problem_of(gone))
         except (BadInput, MemoryError) as error:
-            named = error if isinstance(error, BadInput) else short_of_memory(path)
+            named = error if isinstance(error, BadInput) else short_of_memory(Path(text))
             return record(hash=hashed, problem=problem_of(named))
         try:
             facts_found = record(hash=hashed, facts=examine(), request=purpose.request)
         except MemoryError:
-            return record(hash=hashed, problem=problem_of(short_of_memory(path)))
+            return record(hash=hashed, problem=problem_of(short_of_memory(Path(text))))
         except BadInput as error:
             facts_found = record(hash=hashed, problem=problem_of(error), request=purpose.request)
         else:
@@ -244,99 +233,17 @@ class Folder:
         self.index.put(place, purpose, signature, facts_found)
         return facts_found
 
-    def _walk(self, place: str, parts: list[str], problems: list[DataIssue], wanted: int) -> Iterator[str]:
-        head, rest = parts[0], parts[1:]
-        if head == "**":
-            yield from self._walk(place, rest, problems, wanted)
-            for inner, kind in self._entries(place, "*", problems):
-                if kind != stat.S_IFDIR or (self.root / inner).is_symlink():
-                    continue
-                if inner.count("/") < self.limits.deepest:
-                    yield from self._walk(inner, parts, problems, wanted)
-                else:
-                    cause = f"is {self.limits.deepest} folders deep or more; what is below it is not read"
-                    _report(problems, f"{inner[:40]}...", cause, "move the files that are needed up")
-            return
-        for inner, kind in self._entries(place, head, problems):
-            if rest and kind == stat.S_IFDIR:
-                yield from self._walk(inner, rest, problems, wanted)
-            elif not rest and kind == wanted:
-                yield inner
 
-    def _entries(self, place: str, pattern: str, problems: list[DataIssue]) -> Iterator[tuple[str, int]]:
-        """Entries of a folder whose names match, sorted, each with its kind of file."""
-        if pattern == "..":
-            return
-        wild = any(mark in pattern for mark in "*?[")
-        try:
-            if wild:
-                with os.scandir(self.root / place) as entries:
-                    names = sorted((entry.name, _kind(entry)) for entry in entries)
-            else:
-                names = [(pattern, stat.S_IFMT((self.root / place / pattern).lstat().st_mode))]
-        except (FileNotFoundError, NotADirectoryError):
-            return
-        except OSError as error:
-            cause = f"cannot be listed ({error.strerror})"
-            _report(problems, place or self.root.name, cause, "give the site's user permission to read it")
-            return
-        for name, kind in names:
-            if wild and (name.startswith(".") or not fnmatchcase(name, pattern)):
-                continue
-            inner = f"{place}/{name}" if place else name
-            if not name.isascii() and any(0xD800 <= ord(letter) <= 0xDFFF for letter in name):
-                shown = inner.encode("utf-8", "backslashreplace").decode()
-                _report(problems, shown, "has a name that is not UTF-8", "rename it")
-            elif kind == stat.S_IFLNK:
-                yield inner, self._kind_behind(inner, problems)
-            else:
-                yield inner, kind
-
-    def _kind_behind(self, place: str, problems: list[DataIssue]) -> int:
-        """The kind of file that a link leads to, 0 if its target may not be read."""
-        path = self.root / place
-        try:
-            real = path.resolve()
-            if not real.is_relative_to(self._real):
-                remedy = f"replace it by a copy of its target in {Path(place).parent.as_posix()}/"
-                _report(problems, place, "is a link to a place outside the dataset", remedy)
-                return 0
-            self.links.add(place)
-            return stat.S_IFMT(real.stat().st_mode)
-        except (OSError, RuntimeError):
-            _report(
-                problems,
-                place,
-                "is a link to a file that does not exist",
-                "fetch the file (git-annex: git annex get), or remove it",
-            )
-            return 0
-
-
-def _kind(entry: os.DirEntry[str]) -> int:
-    """Link, folder, file, or 0 for anything else; the directory knows it, so that nothing is opened or asked."""
-    if entry.is_symlink():
-        return stat.S_IFLNK
-    if entry.is_dir(follow_symlinks=False):
-        return stat.S_IFDIR
-    return stat.S_IFREG if entry.is_file(follow_symlinks=False) else 0
-
-
-def _report(problems: list[DataIssue], thing: str, cause: str, remedy: str) -> None:
-    problem = DataIssue(thing=thing, cause=cause, remedy=remedy)
-    if problem not in problems:
-        problems.append(problem)
-
-
-def signature_of(path: Path) -> Signature:
+def signature_of(path: Path | str) -> Signature:
     """A file's signature; for a header together with the data beside it. Raises OSError."""
-    signature = _signature(path)
-    if not path.name.lower().endswith(HEADER_SUFFIXES):
+    text = str(path)
+    signature = _signature(text)
+    if not text.lower().endswith(HEADER_SUFFIXES):
         return signature
-    stem = path.name.rpartition(".")[0]
+    stem = text.rpartition(".")[0]
     for suffix in DATA_SUFFIXES:
         try:
-            data = _signature(path.with_name(stem + suffix))
+            data = _signature(stem + suffix)
         except OSError:
             continue
         signature = Signature(
@@ -348,8 +255,8 @@ def signature_of(path: Path) -> Signature:
     return signature
 
 
-def _signature(path: Path) -> Signature:
-    found = path.stat()
+def _signature(path: str) -> Signature:
+    found = os.stat(path)  # noqa: PTH116
     return Signature(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
 
 

@@ -10,6 +10,7 @@ import hashlib
 import json
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import pairwise
 from typing import Any, overload
 
 import numpy as np
@@ -64,6 +65,8 @@ class Samples(Sequence[Sample]):
         self._parsed: dict[int, dict[str, Any]] = {}
         self._lines = ""
         self._firsts: NDArray[np.int64] | None = None
+        self._subjects: TextColumn | None = None
+        self._is_sorted: bool | None = None
 
     @classmethod
     def of(cls, samples: Iterable[Sample]) -> Samples:
@@ -128,10 +131,12 @@ class Samples(Sequence[Sample]):
     @property
     def subjects(self) -> TextColumn:
         """The subjects in order, each once."""
-        if not self.is_sorted:
-            return TextColumn.of(sorted(set(self.subjects_of_rows)))
-        firsts = self._first_rows()
-        return self.subjects_of_rows if len(firsts) == len(self) else self.subjects_of_rows.take(firsts)
+        if self._subjects is None and self.is_sorted:
+            firsts = self._first_rows()
+            self._subjects = self.subjects_of_rows if len(firsts) == len(self) else self.subjects_of_rows.take(firsts)
+        if self._subjects is None:
+            self._subjects = TextColumn.of(sorted(set(self.subjects_of_rows)))
+        return self._subjects
 
     def _first_rows(self) -> NDArray[np.int64]:
         """The first row of each subject, of samples that are in order."""
@@ -148,12 +153,9 @@ class Samples(Sequence[Sample]):
     @property
     def is_sorted(self) -> bool:
         """Whether they are in the order of subject and session."""
-        before = b""
-        for key in self._orders():
-            if key < before:
-                return False
-            before = key
-        return True
+        if self._is_sorted is None:
+            self._is_sorted = all(before <= key for before, key in pairwise(self._orders()))
+        return self._is_sorted
 
     def _orders(self) -> Iterator[bytes]:
         """Something for each sample that sorts as its key does: no id holds a control character."""
@@ -165,7 +167,9 @@ class Samples(Sequence[Sample]):
         if self.is_sorted:
             return self
         orders = list(self._orders())
-        return self.take(np.array(sorted(range(len(self)), key=orders.__getitem__), np.int64))
+        ordered = self.take(np.array(sorted(range(len(self)), key=orders.__getitem__), np.int64))
+        ordered._is_sorted = True
+        return ordered
 
     @property
     def names_each_once(self) -> bool:
@@ -183,7 +187,7 @@ class Samples(Sequence[Sample]):
         Nothing of the other samples is in it.
         """
         chosen, kinds = np.unique(self.kinds[places], return_inverse=True)
-        return Samples(
+        taken = Samples(
             self.subjects_of_rows.take(places),
             self.sessions.take(places),
             self.digests[places],
@@ -191,6 +195,8 @@ class Samples(Sequence[Sample]):
             kinds.astype(np.uint32),
             self.others.take(chosen),
         )
+        taken._is_sorted = (self._is_sorted and places.dtype == np.bool_) or None
+        return taken
 
     def compact(self) -> Samples:
         """The same samples without kinds that no sample is of."""
@@ -238,6 +244,11 @@ class Samples(Sequence[Sample]):
         for subject, kind in zip(self.subjects_of_rows, _numbers(self.kinds), strict=True):
             if kind in with_it:
                 yield subject, self._other(kind)["values"][name]
+
+    @property
+    def have_values(self) -> bool:
+        """Whether any sample has values beside its files."""
+        return any('"values":' in other and json.loads(other).get("values") for other in self.others)
 
     @property
     def places(self) -> set[str]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 from made_volumes import intensities, nifti, segmentation
 from PIL import Image
 
-from archipel.data import scan
+from archipel.data import Folder, scan
 from archipel.data.formats import detect, guessed, settled
 from archipel.vocabulary import BadInput
 from opened_files import opens_under
@@ -37,6 +39,34 @@ def names(root):
 )
 def test_real_folders_are_known_for_what_they_are(parts, expected):
     assert names(real_data(*parts)) == expected
+
+
+@pytest.mark.parametrize("places", [
+    ("images/a.nii.gz", "images/b.nii.gz", "labels/a.nii.gz", "labels/b.nii.gz"),
+    ("normal/a.png", "normal/b.png", "tumour/c.png", "tumour/p/d.png"),
+    ("notes.txt", "a/b/c/d.txt"),
+])  # fmt: skip
+def test_each_folder_is_listed_once_for_all_formats(tmp_path, monkeypatch, places):
+    for place in places:
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / place).touch()
+    listed, scandir = [], os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: listed.append(str(path)) or scandir(path))
+    detect(tmp_path)
+    folders = {str((tmp_path / place).parent) for place in places} | {str(tmp_path)}
+    assert folders <= set(listed) and len(listed) == len(set(listed))
+
+
+def test_files_come_level_by_level_and_in_order(tmp_path):
+    places = ["b.txt", "c.txt", "a/d.txt", "a/e.txt", "b/a.txt", "a/b/a.txt", "a/b/c/a.txt"]
+    for place in places:
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / place).touch()
+    (tmp_path / "a/.hidden").touch()
+    (tmp_path / "b/gone.txt").symlink_to("nowhere")
+    problems = []
+    assert list(Folder(tmp_path).files_down_to(3, problems)) == places[:-1]
+    assert [(one.thing, one.cause) for one in problems] == [("b/gone.txt", "is a link to a file that does not exist")]
 
 
 def test_a_folder_of_something_else_is_nothing(tmp_path):

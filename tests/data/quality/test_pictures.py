@@ -78,7 +78,7 @@ def test_pictures_show_the_right_on_the_left_however_a_volume_is_stored(tmp_path
     turn = ornt_transform(axcodes2ornt("RAS"), axcodes2ornt(codes))
     stored = nibabel.orientations.apply_orientation(volume, turn)
     write_volume(tmp_path / "v.nii.gz", stored, np.eye(4) @ inv_ornt_aff(turn, volume.shape))
-    found = image_thumbnails(tmp_path, MemoryIndex(), "v.nii.gz", (0, 100), (15, 18, 21))
+    found = image_thumbnails(Folder(tmp_path), "v.nii.gz", (0, 100), (15, 18, 21))
     assert found is not None
     for plane in PLANES:
         pixels = np.asarray(opened(base64.b64decode(grey(found.slices[plane]))))
@@ -91,7 +91,7 @@ def test_pictures_show_the_right_on_the_left_however_a_volume_is_stored(tmp_path
 def test_thumbnails_are_small_and_as_wide_as_the_patient(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).normal(100, 20, (300, 260, 20)).astype(np.float32)
     write_volume(tmp_path / "v.nii.gz", noise, np.diag([0.5, 0.5, 4.0, 1.0]))
-    found = image_thumbnails(tmp_path, MemoryIndex(), "v.nii.gz", (50, 150), None)
+    found = image_thumbnails(Folder(tmp_path), "v.nii.gz", (50, 150), None)
     assert found is not None
     for one in found.slices.values():
         assert len(one.data) <= LARGEST
@@ -115,12 +115,23 @@ def test_a_mask_is_cut_where_most_of_it_is_and_image_and_mask_at_one_place(tmp_p
     assert np.array_equal(pixels[..., 3] > 0, label[:, :, 20].T[::-1, ::-1] > 0)
 
 
+@pytest.mark.parametrize("shape", [(5, 6, 7), (7, 600, 3), (3, 2, 1)])
+@pytest.mark.parametrize("turn", [(0, 1, 2), (2, 0, 1), (1, 2, 0)])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_a_mask_is_cut_where_counting_each_axis_finds_most(shape: Any, turn: Any, order: Any) -> None:
+    drawn = np.random.default_rng(0).random(shape) < 0.4
+    label = np.array(drawn * 3, np.int16, order=order).transpose(turn)[::-1, :, ::-1]
+    sizes = [np.count_nonzero(label, axis=tuple({0, 1, 2} - {axis})) for axis in range(3)]
+    assert thumbnails._largest_cuts(label) == tuple(int(np.argmax(one)) for one in sizes)
+    assert thumbnails._largest_cuts(label * 0) == tuple(size // 2 for size in label.shape)
+
+
 def test_pictures_once_made_are_not_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_volume(tmp_path / "v.nii.gz", corner_marked())
     index = MemoryIndex()
-    first = image_thumbnails(tmp_path, index, "v.nii.gz", (0, 100), None)
+    first = image_thumbnails(Folder(tmp_path, index), "v.nii.gz", (0, 100), None)
     monkeypatch.setattr(Path, "read_bytes", lambda path: pytest.fail(f"{path} was opened"))
-    assert image_thumbnails(tmp_path, index, "v.nii.gz", (0, 100), None) == first
+    assert image_thumbnails(Folder(tmp_path, index), "v.nii.gz", (0, 100), None) == first
 
 
 def test_what_a_scan_has_decoded_is_not_opened_again_for_pictures(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -13,6 +14,12 @@ from hypothesis import strategies as st
 from archipel.data import Cohort, DataMapping, RawSource, Verdict, check_needs, format_named, scan, split
 from archipel.data.formats import settled
 from archipel.data.tables.cells import Form, form_of, limit_of, without_thousands
+from archipel.data.tables.dictionary import ColumnReader, ColumnRule
+from archipel.data.tables.row_kinds import RowKinds
+from archipel.data.tables.table_files import TableFile
+from archipel.data.tables.table_rows import Columns, PatientTable
+from archipel.data.tables.text_tables import Row
+from archipel.tensors import blob_hash
 from archipel.vocabulary import BadInput, ColumnNeed, DataNeeds
 
 PLAIN = [f"p{number:03},{40 + number},{200 + number},{number % 2}" for number in range(1, 13)]
@@ -46,6 +53,23 @@ def remedies(texts: list[str]) -> list[dict[str, str]]:
             name, _, value = shlex.split(words)[0].rstrip(";").partition("=")
             found.append({name: value})
     return found
+
+
+@given(st.lists(st.text(max_size=6), min_size=2, max_size=2), st.permutations(["b", "a", "\u00e9"]))
+def test_a_row_is_hashed_as_json_by_the_names_of_its_columns(fields: list[str], names: list[str]) -> None:
+    file = TableFile(Path("t.csv"), tuple(names[:2]), None)
+    row = PatientTable(file, Columns(0, None, None, ()), RowKinds(file.names, 0)).hash(Row(2, fields))
+    stripped = {name: field.strip() for name, field in zip(file.names, fields, strict=True)}
+    assert row == blob_hash(json.dumps(stripped, sort_keys=True).encode())
+
+
+@pytest.mark.parametrize("code", ["-9", "-9.0", "NA"])
+def test_a_number_that_stands_for_a_missing_value_is_missing_and_no_other_is(code: str) -> None:
+    reader = ColumnReader(ColumnRule(type="number", missing=(code,)))
+    assert [reader(text) for text in ("-9.00", "9", " 1e1 ", "-0")] == [None if code != "NA" else -9, 9, 10, 0]
+    assert reader(code) is None
+    zeros = ColumnReader(ColumnRule(type="number", impossible_zero=True))
+    assert (zeros("0.0"), zeros("1"), zeros.codes) == (None, 1, {"impossible 0": 1})
 
 
 @pytest.mark.parametrize(

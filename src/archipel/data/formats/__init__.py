@@ -83,7 +83,7 @@ def detect(root: Path, among: Collection[str] = (), folder: Folder | None = None
     Only those ``among`` some are tried where these are named; a ``folder`` whose files are listed already is not listed
     again. Raises BadInput when ``root`` is not a folder.
     """
-    folder = folder or Folder(checked_root(root))
+    folder = folder or Folder(checked_root(root), once=True)
     asked = [one for name, one in FORMATS.items() if name in among or not among]
     fits = [Fit(one.name, reason) for one in asked if one is not _LAYOUT and (reason := one.fits(folder))]
     volumes = [fit for fit in fits if FORMATS[fit.format].kind == "volumes"]

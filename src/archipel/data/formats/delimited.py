@@ -13,8 +13,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
+import numpy as np
+
 from archipel.data.files import Folder, LeavesOut, Purpose, data_changed
 from archipel.data.formats.base import Options
+from archipel.data.sample_columns import Samples, SamplesBuilder
 from archipel.data.sample_data import SampleData
 from archipel.data.samples import DataIssue, DataSchema, Gap, Sample, Scan, sample_name
 from archipel.data.tables import (
@@ -97,12 +100,10 @@ class Tables:
         table = folder.look(place, purpose, lambda path: examine(path, settled, out))
         if table.problem is not None:
             return Scan((), (*problems, table.problem), _EMPTY)
-        whole = sorted(_samples(place, table.require_facts()), key=lambda one: one.key)
-        samples = [one for one in whole if not folder.leaves_out(one.subject)]
-        again = repeated(
-            PurePosixPath(place).name, table.require_facts().several, folder, {one.subject for one in samples}
-        )
-        gone = sorted({one.subject for one in whole} - {one.subject for one in samples})
+        whole = _samples(place, table.require_facts())
+        gone = [subject for subject in whole.subjects if folder.leaves_out(subject)]
+        samples = whole.of_subjects(frozenset(gone), inside=False)
+        again = repeated(PurePosixPath(place).name, table.require_facts().several, folder, samples.subjects)
         columns: ColumnFacts = table.require_facts()
         if gone:
             name += f" without {blob_hash(json.dumps(gone).encode())}"
@@ -111,7 +112,7 @@ class Tables:
                 return Scan((), (*problems, looked.problem), _EMPTY)
             columns = looked.require_facts()
         problems += [*columns.problems, *again]
-        return Scan(tuple(samples), tuple(problems), _schema(columns, samples))
+        return Scan(samples, tuple(problems), _schema(columns, samples))
 
     def read(self, root: Path, samples: Sequence[Sample], options: Options) -> Iterator[SampleData]:
         """The samples' rows as values by column; one that is missing is not among them."""
@@ -166,10 +167,18 @@ def _is_table(place: str, named: str) -> bool:
     return place == named if named else place.lower().endswith(SUFFIXES) and not place.startswith("~$")
 
 
-def _samples(place: str, facts: TableFacts) -> Iterator[Sample]:
-    for subject, session, digest, missing in facts.rows:
-        files = {"table": place}
-        yield Sample(subject=subject, session=session, files=files, hash=digest, missing=missing)
+def _samples(place: str, facts: TableFacts) -> Samples:
+    """In the order of subject and session; of what has no value there are few kinds."""
+    built = SamplesBuilder()
+    kinds: dict[tuple[str, tuple[str, ...]], int] = {}
+    for subject, session, content, missing in facts.rows:
+        scheme, _, digest = content.partition(":")
+        kind = kinds.get((scheme, missing))
+        if kind is None:
+            beside = {"files": {"table": place}} | ({"missing": missing} if missing else {})
+            kind = kinds[scheme, missing] = built.kind(scheme, beside)
+        built.add_row(subject, session, bytes.fromhex(digest), None, kind)
+    return built.samples().sorted()
 
 
 def _found(root: Path, samples: Sequence[Sample], options: Options) -> Iterator[tuple[PatientTable, Row, Sample]]:
@@ -198,14 +207,16 @@ def _found(root: Path, samples: Sequence[Sample], options: Options) -> Iterator[
         yield table, Row(line, fields), sample
 
 
-def _schema(facts: ColumnFacts, samples: Sequence[Sample]) -> DataSchema:
-    gaps = Counter(sample.missing for sample in samples if sample.missing)
+def _schema(facts: ColumnFacts, samples: Samples) -> DataSchema:
+    of_each = np.bincount(samples.kinds, minlength=len(samples.others)).tolist()
+    lacking = ((samples.rest(kind).get("missing", ()), count) for kind, count in enumerate(of_each))
+    gaps = {together: count for together, count in lacking if together and count}
     missing: Counter[str] = Counter()
     for together, count in gaps.items():
         missing.update(dict.fromkeys(together, count))
     return DataSchema(
         kind="table",
-        subjects=len({sample.subject for sample in samples}),
+        subjects=len(samples.subjects),
         samples=len(samples),
         columns={name: one.model_copy(update={"missing": missing[name]}) for name, one in facts.columns.items()},
         gaps=tuple(Gap(columns=together, samples=count) for together, count in sorted(gaps.items())),

@@ -44,7 +44,7 @@ def guessed(root: Path, options: Mapping[str, str]) -> tuple[Fit, ...]:
     # The option label of other formats names a folder or an ending.
     if any("{" not in options.get(name, "{") for name in ("image", "label")):
         possible = [name for name in possible if name != "layout"]
-    folder = Folder(checked_root(root))
+    folder = Folder(checked_root(root), once=True)
     fits = detect(root, possible, folder)
     if not fits and len(possible) == 1:
         return (Fit(possible[0], f"no other has the option {' and '.join(options)}"),)
@@ -184,7 +184,7 @@ def _folders(root: Path) -> list[Path]:
 
 def _looks_like(folder: Path) -> Fit | None:
     try:
-        listed = Folder(folder)
+        listed = Folder(folder, once=True)
         fits = [fit for fit in detect(folder, folder=listed) if fit.format not in _VAGUE and explains(fit, listed)]
         fit = fits[0] if fits else None
         return None if fit is not None and fit.format == "layout" and _has_images_alone(listed) else fit

@@ -75,9 +75,10 @@ class FoundLabels:
 
     def _may_be_equal(self, mask: MaskFacts, image: ImageFacts) -> bool:
         """Whether the counts of a mask's values are those of the image's intensities, as far as they are known."""
-        values = np.array([int(value) for value in mask.label_voxels], np.float64)
-        if mask.shape != image.shape or (values.min(), values.max()) != (image.minimum, image.maximum):
+        stored = [int(value) for value in mask.label_voxels]
+        if mask.shape != image.shape or (min(stored), max(stored)) != (image.minimum, image.maximum):
             return False
+        values = np.array(stored, np.float64)
         counts = np.array(list(mask.label_voxels.values()), np.float64)
         mean = float((values * counts).sum() / counts.sum())
         spread = math.sqrt(float((np.square(values - mean) * counts).sum() / counts.sum()))

@@ -280,6 +280,8 @@ class FoundVolumes:
 def columns_of(samples: Sequence[Sample]) -> dict[str, ColumnSummary]:
     """What is known beside the volumes, by column."""
     values_of: dict[str, dict[str, Value]] = {}
+    if isinstance(samples, Samples) and not samples.have_values:
+        return {}
     for sample in samples:
         for name, value in sample.values.items():
             values_of.setdefault(name, {})[f"{sample.subject}\0{sample.session}"] = value

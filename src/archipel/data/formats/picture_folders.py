@@ -32,6 +32,7 @@ _UNREAD = {
     ".dcm": "export the images as PNG with 16 bits, or convert them to NIfTI",
     ".npy": "save these arrays in one .npz file (format npz), or as TIFF",
 }
+_UNREAD_SUFFIXES = tuple(_UNREAD)
 _MANY = 5
 _DEEPEST = 4
 
@@ -100,16 +101,23 @@ def place_of(place: str, is_divided: bool) -> Place | None:
 
 
 def listed_pictures(folder: Folder, problems: list[DataIssue]) -> tuple[tuple[PurePosixPath, ...], tuple[str, ...]]:
-    """All pictures of a folder, and the files of kinds that are not read, which people take for pictures."""
-    pictures, unread = [], []
-    for depth in range(1, _DEEPEST + 1):
-        for place in folder.files("/".join("*" * depth), problems):
-            path = PurePosixPath(place)
-            if path.suffix.lower() in SUFFIXES:
-                pictures.append(path)
-            elif path.suffix.lower() in _UNREAD:
+    """All pictures of a folder, and the files of kinds that are not read, which people take for pictures.
+
+    The folder is listed once.
+    """
+    if folder.pictures is None:
+        found: list[DataIssue] = []
+        read, unread = [], []
+        for place in folder.files_down_to(_DEEPEST, found):
+            lower = place.lower()
+            if lower.endswith(SUFFIXES):
+                read.append(PurePosixPath(place))
+            elif lower.endswith(_UNREAD_SUFFIXES):
                 unread.append(place)
-    return tuple(pictures), tuple(unread)
+        folder.pictures = tuple(read), tuple(unread), found
+    pictures, others, found = folder.pictures
+    problems += [one for one in found if one not in problems]
+    return pictures, others
 
 
 def why_not_classes(layout: Layout) -> tuple[str, str] | None:

@@ -5,9 +5,11 @@ Facts are kept small (a few hundred bytes a volume), because a dataset may have 
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +57,7 @@ class VolumeFacts:
     @classmethod
     def of(cls, facts: ImageFacts | MaskFacts) -> VolumeFacts:
         """From the facts of ``look_at_sample``."""
-        codes = orientation_codes(np.array(facts.affine))
+        codes = _codes(facts.affine)
         if isinstance(facts, MaskFacts):
             return cls(facts.shape, facts.spacing, codes, facts.voxels, label_voxels=facts.label_voxels)
         return cls(
@@ -73,7 +75,7 @@ class VolumeFacts:
     @property
     def voxel_ml(self) -> float:
         """The volume of one voxel in millilitres."""
-        return float(np.prod(self.spacing)) / 1000
+        return math.prod(self.spacing) / 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +218,12 @@ def _deviation(values: NDArray[Any], mean: float) -> float:
         distance = values[start : start + _PART].astype(np.float64) - mean
         total += float(distance @ distance)
     return float(np.sqrt(total / values.size))
+
+
+@lru_cache(maxsize=1024)
+def _codes(affine: tuple[tuple[float, ...], ...]) -> str:
+    """Cached, because the volumes of a patient, and often of a dataset, have one orientation."""
+    return orientation_codes(np.array(affine))
 
 
 def orientation_codes(affine: Affine) -> str:

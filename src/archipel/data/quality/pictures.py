@@ -129,7 +129,7 @@ def _volume(folder: Folder, sample: Sample, known: Mapping[str, VolumeFacts], *,
         channel = sample.channels.get(role)
         own = known[role]
         window = window_of(own.percentiles, own.minimum, own.maximum)
-        thumbnails = image_thumbnails(folder.root, folder.index, sample.files[role], window, at, planes, channel)
+        thumbnails = image_thumbnails(folder, sample.files[role], window, at, planes, channel)
         if thumbnails is not None:
             images[role] = thumbnails
     return VolumePicture(sample.name, images, label) if images or label else None

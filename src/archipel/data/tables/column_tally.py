@@ -19,6 +19,8 @@ from archipel.vocabulary.counting import pluralise
 _MOST_CATEGORIES = 30
 _SUSPICIOUS = frozenset({"-9999", "-999", "-99", "9999"})
 _FEW = 5
+_LOWEST_NOT_CODE, _HIGHEST_NOT_CODE = -98, 9998
+"""Of numbers between these none is written as one of them."""
 _DATE_WORD = re.compile(
     r"(?<![a-z])(dates?|datum|dat|day|visit|visite|visita|besuch|fecha|data|dt|time|zeit|tag|exam|scan)(?![a-z])|"
     r"datum|date$|^date",
@@ -93,10 +95,12 @@ class ColumnTally:
             if self._reader.rule is None:
                 self._odd.add_text(text, place)
         else:
-            shown = f"{value:g}"
             self._odd.numbers += 1
-            self._low, self._high = min(self._low, value), max(self._high, value)
+            self._low = min(self._low, value)
+            self._high = max(self._high, value)
             self._whole = self._whole and value == int(value)
+            may_be_code = value < _LOWEST_NOT_CODE or value > _HIGHEST_NOT_CODE
+            shown = f"{value:g}" if may_be_code or self._categories is not None else ""
             if shown in _SUSPICIOUS:
                 self._suspicious[shown] += 1
             if self._asks and "." in text:

@@ -107,6 +107,13 @@ def _plain_number(text: str) -> float | None:
     return float(text) if NUMBER.fullmatch(text) else None
 
 
+def _may_be_number(code: str) -> bool:
+    try:
+        return math.isfinite(float(code))
+    except ValueError:
+        return False
+
+
 class ColumnReader:
     """Turns the texts of one column into values and counts the codes of missing values.
 
@@ -133,6 +140,12 @@ class ColumnReader:
         self._no_zero = rule is not None and rule.impossible_zero
         self._odd_is_missing = rule is not None and rule.odd == "missing"
         self._unit = rule.unit if rule and self._is_number else ""
+        # Where no number means anything else, a text that is one needs no more looks.
+        self._is_as_written = (
+            self._type in ("", "number", "censored")
+            and not self._no_zero
+            and not any(map(_may_be_number, self._missing))
+        )
         self.codes: dict[str, int] = {}
         self.limits = 0
         self.identifiers: dict[str, int] = {}
@@ -146,6 +159,8 @@ class ColumnReader:
         """The value; None when it is missing. Raises Misfit."""
         text = text.strip()
         number = self._number(text)
+        if number is not None and self._is_as_written and text[0] != "+":
+            return number
         # A telephone number is a number with its sign.
         if (number is None or text[0] == "+") and not self._keeps and (what := identifying_text(text)):
             self.identifiers[what] = self.identifiers.get(what, 0) + 1

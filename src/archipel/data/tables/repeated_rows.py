@@ -29,16 +29,19 @@ class RepeatedFacts(Record):
 
 class RepeatedRows:
     """Collects the lines of keys that more than one row has, and which columns distinguish these rows; nothing of
-    subjects whom ``leaves_out`` names."""
+    subjects whom ``leaves_out`` names. ``of_nobody`` are the numbers of rows that are not a patient's."""
 
     def __init__(self, table: PatientTable, leaves_out: LeavesOut) -> None:
         self._lines: dict[Key, list[int]] = {}
         self._looked = 0
         self._held: dict[int, set[tuple[str, str]]] = {at: set() for at, _, _ in table.columns.values}
         self._names = dict(enumerate(table.file.names))
+        self.of_nobody: set[int] = set()
         seen: set[Key] = set()
-        for number, row in table.rows():
-            if table.fits(row):
+        for number, row in table.every_row():
+            if table.kinds.reason(row):
+                self.of_nobody.add(number)
+            elif table.fits(row):
                 key = table.key(row, number)
                 if key in seen and key[0] and not leaves_out(key[0]):
                     self._lines[key] = []

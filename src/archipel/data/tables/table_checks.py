@@ -57,9 +57,8 @@ def examine(path: Path, options: Mapping[str, str], leaves_out: LeavesOut = lamb
     ]
     rows: list[tuple[str, str, str, list[str]]] = []
     for number, row in table.every_row():
-        reason = table.kinds.reason(row)
-        if reason:
-            faults.no_patient(row, reason)
+        if number in several.of_nobody:
+            faults.no_patient(row, table.kinds.reason(row))
             continue
         if not table.fits(row):
             cause = f"has {len(row.fields)} fields where there are {len(table.file.names)} columns"

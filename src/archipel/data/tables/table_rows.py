@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from json.encoder import encode_basestring_ascii
 from pathlib import Path
 
 from archipel.data.tables.cells import MARKS
@@ -128,8 +129,14 @@ class PatientTable:
 
     def hash(self, row: Row) -> str:
         """A hash of the row as it is written, whatever order the columns have."""
-        fields = {name: text.strip() for name, text in zip(self.file.names, row.fields, strict=True)}
-        return blob_hash(json.dumps(fields, sort_keys=True).encode())
+        # As JSON of the fields by name, in the order of names.
+        fields = [name + encode_basestring_ascii(row.fields[at].strip()) for name, at in self._hashed]
+        return blob_hash(f"{{{', '.join(fields)}}}".encode())
+
+    @cached_property
+    def _hashed(self) -> tuple[tuple[str, int], ...]:
+        places = {name: at for at, name in enumerate(self.file.names)}
+        return tuple((f"{encode_basestring_ascii(name)}: ", places[name]) for name in sorted(places))
 
 
 def _is_number(text: str) -> bool:

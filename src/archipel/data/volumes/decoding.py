@@ -21,7 +21,7 @@ from archipel.data.limits import DATA_LIMITS, DataLimits
 from archipel.data.sample_data import Affine
 from archipel.data.volumes import itk_headers
 from archipel.data.volumes.detached_data import read_data
-from archipel.data.volumes.geometry import apart_mm
+from archipel.data.volumes.geometry import apart_mm, sides_mm
 from archipel.data.volumes.unpacking import GZIP, MOST_GAIN, BrokenOff, unpacked
 from archipel.data.volumes.volume_facts import Segment
 from archipel.data.volumes.volume_header import NOT_3D, Stored, bad_volume, damaged
@@ -44,6 +44,8 @@ _ANALYZE = 348
 _UNITS = {1: "metres", 3: "micrometres"}
 """NIfTI's codes of units of length other than millimetres; 0 is unknown, 2 are millimetres."""
 _CHUNK = 1 << 20
+_ROTATION = 3 * float(np.finfo(np.float32).eps)
+"""How far rounding to 32 bits may take the square of a quaternion from that of a rotation."""
 
 
 class Decoded(NamedTuple):
@@ -66,7 +68,8 @@ class Decoded(NamedTuple):
 
 def suffix_of(name: str) -> str:
     """The suffix by which a file is decoded, "" where it is not a volume."""
-    return next((suffix for suffix in SUFFIXES if name.lower().endswith(suffix)), "")
+    lower = name.lower()
+    return next((suffix for suffix in SUFFIXES if lower.endswith(suffix)), "")
 
 
 def decode(path: Path, content: bytes, limits: DataLimits = DATA_LIMITS) -> Decoded:
@@ -169,8 +172,8 @@ def _checked(path: Path, found: Decoded) -> Decoded:
 
 def _is_grid(affine: Affine) -> bool:
     """Whether the axes have lengths and directions of their own, however small the voxels are."""
-    sizes = np.linalg.norm(affine[:3, :3], axis=0)
-    return bool(sizes.min() > 1e-9) and abs(np.linalg.det(affine[:3, :3] / sizes)) > 1e-6
+    sizes = sides_mm(affine)
+    return min(sizes) > 1e-9 and bool(abs(np.linalg.det(affine[:3, :3] / sizes)) > 1e-6)
 
 
 def _nifti(path: Path, content: bytes) -> Stored:
@@ -213,16 +216,34 @@ def _nifti(path: Path, content: bytes) -> Stored:
 def _forms_apart(header: Any, shape: tuple[int, ...], sform: Affine) -> float | None:
     """How far a corner moves between the sform, which is used, and the qform; 0 where there is only one of them, None
     for a qform that is not a rotation."""
-    from nibabel.spatialimages import HeaderDataError
-
     if int(header["sform_code"]) <= 0 or int(header["qform_code"]) <= 0:
         return 0.0
-    try:
-        qform = np.asarray(header.get_qform(), np.float64)
-    except (ValueError, HeaderDataError):
-        return None
-    apart = apart_mm(shape, sform, qform)
+    qform = _qform(header)
+    apart = math.inf if qform is None else apart_mm(shape, sform, qform)
     return round(apart, 6) if math.isfinite(apart) else None
+
+
+def _qform(header: Any) -> Affine | None:
+    """The affine of the header's quaternion; None where that is not a rotation.
+
+    The same as nibabel's ``get_qform``, which takes ten times as long. Source: nifti1.h, "METHOD 2".
+    """
+    b, c, d = (float(header[f"quatern_{name}"]) for name in "bcd")
+    rest = 1.0 - (b * b + c * c + d * d)
+    if rest < -_ROTATION:
+        return None
+    a = math.sqrt(rest) if rest >= _ROTATION else 0.0
+    twice = 2.0 / (a * a + b * b + c * c + d * d)
+    turn = (
+        (1 - twice * (c * c + d * d), twice * (b * c - a * d), twice * (b * d + a * c)),
+        (twice * (b * c + a * d), 1 - twice * (b * b + d * d), twice * (c * d - a * b)),
+        (twice * (b * d - a * c), twice * (c * d + a * b), 1 - twice * (b * b + c * c)),
+    )
+    handed, x, y, z = header["pixdim"][:4].tolist()
+    affine = np.eye(4)
+    affine[:3, :3] = np.array(turn) * (x, y, z * handed)
+    affine[:3, 3] = [float(header[f"qoffset_{axis}"]) for axis in "xyz"]
+    return affine
 
 
 def _mgh(path: Path, content: bytes) -> Stored:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 from archipel.data.volumes.segments import SegmentRules, names_in, plain_name
 from archipel.vocabulary import BadInput, Thing
@@ -23,9 +24,15 @@ def structures_in(options: Mapping[str, str]) -> Mapping[int, str]:
 
 def segment_rules(options: Mapping[str, str]) -> SegmentRules:
     """The rules among a dataset's options. Raises BadInput for a name that is there twice."""
+    return _rules(options.get(SEGMENTS, ""), options.get(ON_TOP, ""))
+
+
+@lru_cache(maxsize=64)
+def _rules(segments: str, on_top: str) -> SegmentRules:
+    """Cached, because each look at a label volume asks for them."""
     lists = {}
-    for option in (SEGMENTS, ON_TOP):
-        names = names_in(options.get(option, ""))
+    for option, text in ((SEGMENTS, segments), (ON_TOP, on_top)):
+        names = names_in(text)
         plain = [plain_name(name) for name in names]
         twice = [name for at, name in enumerate(names) if plain[at] in plain[:at]]
         if twice:

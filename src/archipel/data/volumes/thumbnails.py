@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from archipel.data.files import FileIndex, Folder, Purpose
+from archipel.data.files import Folder, Purpose
 from archipel.data.volumes import png
 from archipel.data.volumes.decoding import Decoded, bad_volume, decode
-from archipel.data.volumes.geometry import GridRule, Placed, in_whole_grid, offset_within
+from archipel.data.volumes.geometry import GridRule, Placed, in_whole_grid, offset_within, sides_mm
 from archipel.data.volumes.label_volumes import LabelReading, label_of
 from archipel.data.volumes.orientation import Orientation
 from archipel.data.volumes.segment_options import segment_rules
@@ -40,6 +40,9 @@ LARGEST = 4000
 PLANES = ("axial", "coronal", "sagittal")
 Places = tuple[int, int, int]
 """Indices along the axes right, front and head."""
+_MOST_BYTES = 255
+Sizes = tuple[float, float]
+"""Width and height of a slice in millimetres."""
 _ACROSS = {"axial": 2, "coronal": 1, "sagittal": 0}
 
 
@@ -62,8 +65,7 @@ class Thumbnails(Record):
 
 
 def image_thumbnails(
-    root: Path,
-    index: FileIndex,
+    folder: Folder,
     place: str,
     window: tuple[float, float],
     at: Places | None,
@@ -80,7 +82,7 @@ def image_thumbnails(
 
     which = "" if channel is None else f" channel {channel}"
     purpose = Purpose(IMAGE + which, Thumbnails, _image_request(planes, at, window))
-    return Folder(root, index).look_at_bytes(place, purpose, examine).facts
+    return folder.look_at_bytes(place, purpose, examine).facts
 
 
 def label_thumbnails(
@@ -182,7 +184,7 @@ def _of_image(
 ) -> Thumbnails:
     turned, spacing = _turned(path, decoded, channel)
     middle = at or tuple(size // 2 for size in turned.shape)
-    return _thumbnails(turned, spacing, middle, planes, lambda cut: _grey_slice(cut, *window))
+    return _thumbnails(turned, spacing, middle, planes, lambda cut, sizes: _grey_slice(cut, sizes, *window))
 
 
 def _of_label(path: Path, reading: LabelReading, planes: Sequence[str]) -> Thumbnails:
@@ -196,18 +198,25 @@ def _turned(path: Path, found: Decoded, channel: int | None) -> tuple[NDArray[An
     if volume.ndim != 3:
         raise bad_volume(path, f"has {volume.ndim} dimensions")
     turn = Orientation.of(found.affine)
-    spacing = np.linalg.norm(found.affine[:3, :3], axis=0)
+    spacing = sides_mm(found.affine)
     view = volume.transpose(turn.axes)
     flips = tuple(slice(None, None, -1 if flip else 1) for flip in turn.flipped)
-    return view[flips], tuple(float(spacing[axis]) for axis in turn.axes)
+    return view[flips], tuple(spacing[axis] for axis in turn.axes)
 
 
 def _largest_cuts(label: NDArray[Any]) -> tuple[int, ...]:
+    """Along each axis the place of the slice with most of the label; the middle where there is none."""
     drawn = label != 0
-    cuts = []
-    for axis in range(3):
-        sizes = np.count_nonzero(drawn, axis=tuple(other for other in range(3) if other != axis))
-        cuts.append(int(np.argmax(sizes)) if sizes.any() else label.shape[axis] // 2)
+    if not drawn.any():
+        return tuple(size // 2 for size in label.shape)
+    # One pass over the volume: along the axis that is slowest in memory, whole planes are added to each other.
+    slow = int(np.argmax(drawn.strides))
+    planes = np.moveaxis(drawn, slow, 0).view(np.uint8)
+    # Bytes are added without a conversion, up to 255 of them.
+    parts = (planes[at : at + _MOST_BYTES] for at in range(0, len(planes), _MOST_BYTES))
+    plane = sum((np.add.reduce(part, dtype=np.uint8) for part in parts), start=np.zeros(planes.shape[1:], np.int32))
+    cuts = [int(np.argmax(plane.sum(axis=axis))) for axis in (1, 0)]
+    cuts.insert(slow, int(np.argmax([np.count_nonzero(one) for one in planes])))
     return tuple(cuts)
 
 
@@ -216,21 +225,23 @@ def _thumbnails(
     spacing: Sequence[float],
     places: Sequence[int],
     planes: Sequence[str],
-    draw: Callable[[NDArray[Any]], Slice],
+    draw: Callable[[NDArray[Any], Sizes], Slice],
 ) -> Thumbnails:
     slices = {}
     for plane in planes:
         across = _ACROSS[plane]
         horizontal, vertical = (axis for axis in range(3) if axis != across)
-        cut = np.take(volume, min(places[across], volume.shape[across] - 1), axis=across).T[::-1, ::-1]
+        at = min(places[across], volume.shape[across] - 1)
+        # numpy.take would copy the whole volume first.
+        cut = np.ascontiguousarray(np.moveaxis(volume, across, 0)[at]).T[::-1, ::-1]
         width_mm = volume.shape[horizontal] * spacing[horizontal]
         height_mm = volume.shape[vertical] * spacing[vertical]
-        slices[plane] = draw(cut).model_copy(update={"width_mm": width_mm, "height_mm": height_mm})
+        slices[plane] = draw(cut, (width_mm, height_mm))
     x, y, z = (int(place) for place in places)
     return Thumbnails(slices=slices, places=(x, y, z))
 
 
-def _grey_slice(cut: NDArray[Any], low: float, high: float) -> Slice:
+def _grey_slice(cut: NDArray[Any], sizes: Sizes, low: float, high: float) -> Slice:
     """The slice in grey; fewer levels, then fewer pixels, until it fits."""
     scaled = np.clip((cut.astype(np.float64) - low) / (high - low or 1.0), 0, 1)
     side = SIDE
@@ -240,23 +251,30 @@ def _grey_slice(cut: NDArray[Any], low: float, high: float) -> Slice:
             pixels = np.rint(np.rint(small * (levels - 1)) * (255 / (levels - 1))).astype(np.uint8)
             data = base64.b64encode(png.stream(pixels)).decode()
             if len(data) <= LARGEST:
-                return Slice(width=pixels.shape[1], height=pixels.shape[0], width_mm=0, height_mm=0, data=data)
+                return _slice(pixels, sizes, data)
         side = side * 7 // 8
 
 
-def _label_slice(cut: NDArray[Any]) -> Slice:
+def _label_slice(cut: NDArray[Any], sizes: Sizes) -> Slice:
     side = SIDE
     while True:
         rows, columns = (_steps(size, side) for size in cut.shape)
-        small = cut[np.ix_(rows, columns)]
-        values, numbers = np.unique(small, return_inverse=True)
+        small = cut[rows[:, None], columns]
+        values = np.flatnonzero(np.bincount(small.ravel()))
         # A palette has 256 places; a slice with more labels than that shares the last one.
-        pixels = np.minimum(numbers.reshape(small.shape), 255).astype(np.uint8)
+        numbers = np.zeros(int(values[-1]) + 1, np.uint8)
+        numbers[values] = np.minimum(np.arange(len(values)), 255)
+        pixels = numbers[small]
         data = base64.b64encode(png.stream(pixels)).decode()
         if len(data) <= LARGEST:
-            kept = tuple(int(value) for value in values[:256])
-            return Slice(width=small.shape[1], height=small.shape[0], width_mm=0, height_mm=0, data=data, values=kept)
+            kept = tuple(values[:256].tolist())
+            return _slice(pixels, sizes, data, kept)
         side = side * 7 // 8
+
+
+def _slice(pixels: NDArray[np.uint8], sizes: Sizes, data: str, values: tuple[int, ...] = ()) -> Slice:
+    height, width = pixels.shape
+    return Slice(width=width, height=height, width_mm=sizes[0], height_mm=sizes[1], data=data, values=values)
 
 
 def _steps(size: int, side: int) -> NDArray[np.intp]:

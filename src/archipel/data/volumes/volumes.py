@@ -20,7 +20,7 @@ from archipel.data.limits import DATA_LIMITS, DataLimits
 from archipel.data.sample_data import Affine, FloatVolume, LabelVolume
 from archipel.data.samples import LABEL, problem_of
 from archipel.data.volumes.decoding import Decoded, bad_volume, decode, is_picture
-from archipel.data.volumes.geometry import GridRule, Placed, in_whole_grid, offset_within
+from archipel.data.volumes.geometry import GridRule, Placed, in_whole_grid, offset_within, sides_mm
 from archipel.data.volumes.label_volumes import LabelReading, label_of, share_of_changes
 from archipel.data.volumes.segment_options import segment_rules
 from archipel.data.volumes.segments import AS_STORED, SegmentRules
@@ -40,6 +40,10 @@ VolumeLook = FileFacts[ImageFacts] | FileFacts[MaskFacts]
 _SAMPLED = 1 << 15
 """Percentiles of larger volumes are those of about this many voxels, taken at equal steps: the same ones each time."""
 _CHUNK = 1 << 20
+_FEW = 6
+"""Up to so many values it is faster to look for each of them."""
+Extremes = tuple[float, float]
+"""The least and the greatest value of a volume."""
 
 
 def look(folder: Folder, place: str, role: str, channel: int | None = None, sketch: Sketch | None = None) -> VolumeLook:
@@ -63,8 +67,8 @@ def look(folder: Folder, place: str, role: str, channel: int | None = None, sket
     if channel is None:
 
         def examine(path: Path, content: bytes) -> ImageFacts:
-            volume, found = _image(path, content, limits=folder.limits)
-            facts = _image_facts(_grid(volume.shape, found), _intensities(volume))
+            volume, found, extremes = _image(path, content, limits=folder.limits)
+            facts = ImageFacts(**_grid(volume.shape, found), **_intensities(volume, extremes))
             if sketch is not None:
                 drawn.update(sketch.image(path, found, facts))
             return facts
@@ -90,9 +94,8 @@ def examine_channels(path: Path, content: bytes, limits: DataLimits = DATA_LIMIT
     channels = []
     for place in range(stacked.shape[3]):
         volume = np.asarray(stacked[..., place], dtype=np.float32)
-        _check_finite(path, volume)
-        channels.append(_intensities(volume))
-    return ChannelsFacts(**dict(_grid(stacked.shape[:3], decoded)), channels=tuple(channels))
+        channels.append(Intensities(**_intensities(volume, _extremes(path, volume))))
+    return ChannelsFacts(**_grid(stacked.shape[:3], decoded), channels=tuple(channels))
 
 
 def _image_facts(grid: Grid, values: Intensities) -> ImageFacts:
@@ -107,14 +110,9 @@ def channels_of(folder: Folder, place: str) -> int:
 
 def _label_facts(reading: LabelReading) -> MaskFacts:
     volume, decoded = reading.values, reading.decoded
-    flat, most = volume.ravel(order="K"), int(volume.max()) + 1
-    # Counting takes 8 bytes a voxel.
-    counts = sum(
-        (np.bincount(flat[at : at + _CHUNK], minlength=most) for at in range(0, flat.size, _CHUNK)),
-        start=np.zeros(most, np.int64),
-    )
+    counts = _counts(volume.ravel(order="K"))
     return MaskFacts(
-        **dict(_grid(volume.shape, decoded)),
+        **_grid(volume.shape, decoded),
         label_voxels={str(value): int(counts[value]) for value in np.flatnonzero(counts)},
         voxels=voxel_hash(volume),
         changes=round(share_of_changes(volume), 6),
@@ -122,6 +120,16 @@ def _label_facts(reading: LabelReading) -> MaskFacts:
         shared=reading.shared,
         within_image=decoded.within_image,
     )
+
+
+def _counts(flat: LabelVolume) -> NDArray[np.int64]:
+    """How many voxels of ``[N]`` have each value from 0 on."""
+    most = int(flat.max()) + 1
+    if most <= _FEW:
+        return np.array([np.count_nonzero(flat == value) for value in range(most)])
+    # Counting takes 8 bytes a voxel.
+    parts = (np.bincount(flat[at : at + _CHUNK], minlength=most) for at in range(0, flat.size, _CHUNK))
+    return sum(parts, start=np.zeros(most, np.int64))
 
 
 def voxel_hash(volume: NDArray[Any]) -> str:
@@ -137,7 +145,7 @@ def read_image(path: Path, channel: int | None = None) -> tuple[FloatVolume, Aff
     3-D, or holds NaN or infinite voxels.
     """
     with _content(path) as content:
-        volume, found = _image(path, content, channel)
+        volume, found, _ = _image(path, content, channel)
     return volume, found.affine
 
 
@@ -177,7 +185,7 @@ def _content(path: Path) -> Iterator[bytes]:
 
 def _image(
     path: Path, content: bytes, channel: int | None = None, limits: DataLimits = DATA_LIMITS
-) -> tuple[FloatVolume, Decoded]:
+) -> tuple[FloatVolume, Decoded, Extremes]:
     decoded = decode(path, content, limits)
     values = decoded.values
     if channel is not None and values.ndim == 4 and channel < values.shape[3]:
@@ -185,8 +193,7 @@ def _image(
     if values.ndim != 3:
         raise _dimensions(path, values)
     volume = np.asarray(values, dtype=np.float32)
-    _check_finite(path, volume)
-    return volume, decoded
+    return volume, decoded, _extremes(path, volume)
 
 
 def _dimensions(path: Path, values: NDArray[Any]) -> BadInput:
@@ -196,25 +203,29 @@ def _dimensions(path: Path, values: NDArray[Any]) -> BadInput:
     return bad_volume(path, f"has {values.ndim} dimensions {list(values.shape)}", NOT_3D)
 
 
-def _check_finite(path: Path, volume: FloatVolume) -> None:
-    # NaN and infinities appear in the extremes, so that a valid volume needs two passes and no mask.
-    if not (np.isfinite(volume.min()) and np.isfinite(volume.max())):
+def _extremes(path: Path, volume: FloatVolume) -> Extremes:
+    """Raises BadInput for NaN and infinities, which appear in the extremes: a valid volume needs no mask."""
+    extremes = float(volume.min()), float(volume.max())
+    if not all(map(math.isfinite, extremes)):
         unusable = volume.size - int(np.count_nonzero(np.isfinite(volume)))
         raise bad_volume(path, f"{pluralise(unusable, 'voxel')} {'is' if unusable == 1 else 'are'} NaN or infinite")
+    return extremes
 
 
-def _grid(shape: tuple[int, ...], found: Decoded) -> Grid:
-    return Grid(
-        shape=shape,
-        affine=tuple(tuple(float(value) for value in row) for row in found.affine),
-        spacing=tuple(round(float(size), 5) for size in np.linalg.norm(found.affine[:3, :3], axis=0)),
-        is_placed=found.is_placed,
-        unit=found.unit,
-        forms_apart_mm=found.forms_apart_mm,
-    )
+def _grid(shape: tuple[int, ...], found: Decoded) -> dict[str, Any]:
+    """The fields of ``Grid``."""
+    return {
+        "shape": shape,
+        "affine": tuple(map(tuple, found.affine.tolist())),
+        "spacing": tuple(round(size, 5) for size in sides_mm(found.affine)),
+        "is_placed": found.is_placed,
+        "unit": found.unit,
+        "forms_apart_mm": found.forms_apart_mm,
+    }
 
 
-def _intensities(volume: FloatVolume) -> Intensities:
+def _intensities(volume: FloatVolume, extremes: Extremes) -> dict[str, Any]:
+    """The fields of ``Intensities``."""
     flat = volume.ravel(order="K")
     mean = float(flat.mean(dtype=np.float64))
     squares = 0.0
@@ -223,16 +234,16 @@ def _intensities(volume: FloatVolume) -> Intensities:
         # In place: pages of new memory cost ten times the arithmetic.
         squares += float(np.multiply(apart, apart, out=apart).sum())
     low, middle, high = percentiles(flat[:: _step(volume.shape)])
-    minimum, maximum = float(flat.min()), float(flat.max())
-    return Intensities(
-        minimum=minimum,
-        maximum=maximum,
-        mean=mean,
-        spread=float(np.sqrt(squares / flat.size)),
-        percentiles=(low, middle, high),
-        voxels=voxel_hash(volume),
-        changes=share_of_changes(volume) if 0 < maximum - minimum <= _MOST_STEPS and _is_whole(flat) else None,
-    )
+    minimum, maximum = extremes
+    return {
+        "minimum": minimum,
+        "maximum": maximum,
+        "mean": mean,
+        "spread": float(np.sqrt(squares / flat.size)),
+        "percentiles": (low, middle, high),
+        "voxels": voxel_hash(volume),
+        "changes": share_of_changes(volume) if 0 < maximum - minimum <= _MOST_STEPS and _is_whole(flat) else None,
+    }
 
 
 def _is_whole(flat: NDArray[np.float32]) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple, Self, cast
 
 from sqlalchemy import Connection, delete, func, insert, select
 
@@ -59,6 +59,7 @@ class SqlFileIndex:
         self._new: dict[tuple[str, str], _Row] = {}
         self._ahead: dict[str, _Ahead] = {}
         self._out: frozenset[tuple[str, str]] = frozenset()
+        self._parsed: dict[tuple[str, str], tuple[_Row, object]] = {}
         self._wrote = False
 
     def is_overtaken(self, connection: Connection) -> bool:
@@ -67,10 +68,19 @@ class SqlFileIndex:
 
     def get(self, place: str, purpose: Purpose[Found], signature: Signature) -> FileFacts[Found] | None:
         """The last answer if the file is as it was."""
-        row = self._new.get((place, purpose.name)) or self._read(place, purpose.name)
+        key = place, purpose.name
+        row = self._new.get(key) or self._read(place, purpose.name)
         if row is None or row.signature != signature:
             return None
-        return purpose.record.model_validate_json(row.facts)
+        known = self._parsed.get(key)
+        if known is not None and known[0] is row:
+            # A report asks for the same files several times.
+            return cast(FileFacts[Found], known[1])
+        if len(self._parsed) >= self._batch:
+            self._parsed.clear()
+        found = purpose.record.model_validate_json(row.facts)
+        self._parsed[key] = row, found
+        return found
 
     def _read(self, place: str, purpose: str) -> _Row | None:
         """What the database has: scans ask in the order of places, so that one query answers for many files."""
@@ -120,6 +130,7 @@ class SqlFileIndex:
                 self._wrote = True
         self._new.clear()
         self._ahead.clear()
+        self._parsed.clear()
 
     def __enter__(self) -> Self:
         with self._database.read() as connection:
