@@ -149,6 +149,7 @@ class Folder(Listing):
         once: bool = False,
     ) -> None:
         super().__init__(root, deepest=limits.deepest, once=once)
+        self._above = f"{root}/"
         self.withdrawn = withdrawn
         self.options = dict(options or {})
         self.listed: tuple[list[str], list[DataIssue]] | None = None
@@ -205,7 +206,7 @@ class Folder(Listing):
     ) -> FileFacts[Found]:
         hashed, record = _NOTHING, purpose.record
         # Most files are known, and looked at several times: a path costs more than the look.
-        text = os.path.join(self.root, place)  # noqa: PTH118
+        text = place if place.startswith("/") else f"{self._above}{place}"
         try:
             signature = signature_of(text)
             known = self.index.get(place, purpose, signature)

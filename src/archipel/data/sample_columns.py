@@ -31,6 +31,7 @@ _AT_ONCE = 4096
 _OF_A_RECORD = ("__dict__", "__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__")
 _DEFAULTS = {name: field.get_default() for name, field in Sample.model_fields.items() if not field.is_required()}
 _text = json.JSONEncoder(ensure_ascii=False).encode
+_compact = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 def digests_of(hashes: Iterable[str]) -> Digests:
@@ -375,7 +376,7 @@ class SamplesBuilder:
     def kind(self, scheme: str, beside: dict[str, Any]) -> int:
         """The number of what samples have beside subject, session, row and content: fields of ``Sample`` that are not
         at their default, and ``files``."""
-        text = json.dumps({"hash": f"{scheme}:"} | beside, ensure_ascii=False, separators=(",", ":"))
+        text = _compact({"hash": f"{scheme}:"} | beside)
         if text not in self._known:
             self._known[text] = len(self._known)
             self._others.add(text)

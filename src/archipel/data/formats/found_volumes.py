@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from archipel.data.files import Folder
 from archipel.data.formats.base import base_role, content_of
@@ -22,10 +22,13 @@ from archipel.data.samples import (
     FoundValues,
     Sample,
     Scan,
+    Session,
+    SubjectId,
     problem_of,
     sample_name,
 )
 from archipel.data.volumes import (
+    Grid,
     GridRule,
     ImageFacts,
     MaskFacts,
@@ -43,6 +46,7 @@ from archipel.data.volumes import (
 from archipel.vocabulary import BadInput, ErrorCode, Value
 from archipel.vocabulary.counting import pluralise
 
+_KEY = TypeAdapter(tuple[SubjectId, Session])
 MOST_CATEGORIES = 50
 """A column of text with more different values than this is text to the catalog, which then keeps none of them."""
 
@@ -121,18 +125,17 @@ class FoundVolumes:
             self.report(fault.model_copy(update={"thing": f"{name}: {fault.thing}"}), subject)
         if faults or not self._fits_together(name, subject, files, channels, facts):
             return False
-        hashes = dict(looked.hashes)
-        # Only values that exist are given: a record stores which fields it was given, which takes as much memory.
-        given = {"session": visit, "values": dict(values), "channels": dict(channels)}
         try:
-            content = content_of(hashes, channels)
-            known = {"subject": patient, "files": dict(files), "hash": content, "file_hashes": hashes}
-            sample = Sample.model_validate(known | {name: value for name, value in given.items() if value})
+            _KEY.validate_python(key)
         except ValidationError as error:
             cause = f"has a name that cannot be used ({error.errors()[0]['msg']})"
             self.report(DataIssue(thing=name, cause=cause, remedy="rename its files and folders"), subject)
             return False
-        self._samples.add(sample)
+        # In columns at once: a record, whose fields are all known to be sound, would take longer than the rest.
+        given = {"channels": channels, "file_hashes": looked.hashes, "files": files, "values": values}
+        scheme, _, digest = content_of(looked.hashes, channels or {}).partition(":")
+        kind = self._samples.kind(scheme, {name: dict(value) for name, value in given.items() if value})
+        self._samples.add_row(patient, visit, bytes.fromhex(digest), None, kind)
         self._met.add(key)
         self._count({role: found.require_facts() for role, found in facts.items()})
         self._remark(name, subject, files, facts)
@@ -161,8 +164,12 @@ class FoundVolumes:
 
     def _check_grids(self, name: str, known: Mapping[str, ImageFacts | MaskFacts]) -> None:
         first = base_role(known)
-        base = Placed.of(first, known[first])
-        for role in sorted(known.keys() - {first}, key=lambda role: (role == LABEL, role)):
+        of_first = known[first]
+        others = {role: one for role, one in known.items() if role != first and not _same_grid(of_first, one)}
+        if not others:
+            return
+        base = Placed.of(first, of_first)
+        for role in sorted(others, key=lambda role: (role == LABEL, role)):
             facts, own = known[role], Placed.of(role, known[role])
             if isinstance(facts, MaskFacts) and facts.within_image and own.shape != base.shape:
                 check_within(name, base, own, self._rule)
@@ -180,12 +187,15 @@ class FoundVolumes:
                 raise BadInput(f"{name}: {place}", cause, remedy, code=ErrorCode.BAD_DATA)
 
     def _count(self, facts: Mapping[str, ImageFacts | MaskFacts]) -> None:
-        self._modalities.update(role for role in facts if role != LABEL)
         for role, one in facts.items():
+            if role != LABEL:
+                self._modalities[role] += 1
             if isinstance(one, ImageFacts):
                 own = FoundValues(minimum=one.minimum, maximum=one.maximum, narrowest=(one.minimum, one.maximum))
                 self._ranges[role] = own.joined(self._ranges.get(role))
-        self._values.update(value for one in facts.values() if isinstance(one, MaskFacts) for value in one.label_voxels)
+            if isinstance(one, MaskFacts):
+                for value in one.label_voxels:
+                    self._values[value] += 1
         first = next(one for role, one in facts.items() if role != LABEL or len(facts) == 1)
         mask = facts.get(LABEL)
         if isinstance(mask, MaskFacts) and mask.shape != first.shape and "0" not in mask.label_voxels:
@@ -275,6 +285,11 @@ class FoundVolumes:
             spacing_mm_median=tuple(round(float(size), 4) for size in np.median(spacings, axis=0)),
             columns=columns_of(samples),
         )
+
+
+def _same_grid(one: Grid, other: Grid) -> bool:
+    """Whether two grids are the same to the last bit, as they nearly always are: nothing is to be computed then."""
+    return one.shape == other.shape and one.affine == other.affine
 
 
 def columns_of(samples: Sequence[Sample]) -> dict[str, ColumnSummary]:

@@ -194,7 +194,7 @@ def oddities(grid: Grid, rule: GridRule) -> Iterator[tuple[str, str]]:
             f"says that its unit of length is {grid.unit}; its spacing {_sizes(grid)} is read as millimetres",
             "if the spacing is in millimetres, fix the unit in the header; else export the volume in millimetres",
         )
-    if not all(LEAST_SPACING_MM <= size <= MOST_SPACING_MM for size in grid.spacing):
+    if min(grid.spacing) < LEAST_SPACING_MM or max(grid.spacing) > MOST_SPACING_MM:
         yield (
             f"has voxels of {_sizes(grid)} mm",
             "check the unit of the spacing; export the volume in millimetres or leave the subject out",

@@ -65,11 +65,20 @@ def with_data(folder: Folder, files: Mapping[str, str]) -> dict[str, str]:
 
 def roles_of(files: Mapping[str, str]) -> tuple[str, ...]:
     """The roles that a sample has files for, each once, in the order of its files."""
+    if _are_plain(files):
+        return tuple(files)
     return tuple(dict.fromkeys(LABEL if key.startswith(_STRUCTURE) else key for key in files if not _is_data(key)))
+
+
+def _are_plain(files: Mapping[str, str]) -> bool:
+    """Whether each role has one file, as in nearly all datasets."""
+    return not any("/" in key for key in files)
 
 
 def structures_of(files: Mapping[str, str]) -> dict[int, str]:
     """The files of structures by the label value that each becomes."""
+    if _are_plain(files):
+        return {}
     of_label = {key: place for key, place in files.items() if key.startswith(_STRUCTURE) and not _is_data(key)}
     return {int(key.removeprefix(_STRUCTURE)): of_label[key] for key in sorted(of_label, key=_number)}
 
@@ -81,14 +90,14 @@ def look_at_sample(
     looks: dict[str, volumes.VolumeLook] = {}
     hashes: dict[str, str] = {}
     problems = {}
-    structures, rules = structures_of(files), StructureRules.of(folder.options)
-    for key in files:
+    roles, structures, rules = roles_of(files), structures_of(files), StructureRules.of(folder.options)
+    for key in files if len(roles) < len(files) or structures else ():
         if _is_data(key) or key.startswith(_STRUCTURE):
             looked = folder.look(files[key], BYTES, lambda _: Hashed())
             hashes[key] = looked.hash
             if looked.problem is not None:
                 problems[LABEL if key.startswith(_STRUCTURE) else key.removesuffix(_DATA)] = looked
-    for role in sorted(roles_of(files), key=lambda role: role != LABEL):
+    for role in sorted(roles, key=lambda role: role != LABEL):
         if role in problems:
             looks[role] = FileFacts[MaskFacts](hash=problems[role].hash, problem=problems[role].problem)
         elif role == LABEL and structures:
@@ -101,7 +110,7 @@ def look_at_sample(
         else:
             looks[role] = volumes.look(folder, files[role], role, channels.get(role), sketch)
             hashes[role] = looks[role].hash
-    return SampleLook({role: looks[role] for role in roles_of(files)}, {key: hashes[key] for key in files})
+    return SampleLook({role: looks[role] for role in roles}, {key: hashes[key] for key in files})
 
 
 def look_at_file(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from archipel.vocabulary import Record
 
 
@@ -74,7 +76,7 @@ class MaskFacts(Grid):
     label_voxels: dict[str, int]
     voxels: str
     changes: float = 0.0
-    names: dict[str, str] = {}
+    names: dict[str, str] = Field(default_factory=dict)
     shared: tuple[Shared, ...] = ()
     within_image: bool = False
 
