@@ -168,9 +168,7 @@ class Samples(Sequence[Sample]):
         if self.is_sorted:
             return self
         orders = list(self._orders())
-        ordered = self.take(np.array(sorted(range(len(self)), key=orders.__getitem__), np.int64))
-        ordered._is_sorted = True
-        return ordered
+        return self.take(np.array(sorted(range(len(self)), key=orders.__getitem__), np.int64))
 
     @property
     def names_each_once(self) -> bool:

@@ -133,7 +133,7 @@ class FoundVolumes:
             return False
         # In columns at once: a record, whose fields are all known to be sound, would take longer than the rest.
         given = {"channels": channels, "file_hashes": looked.hashes, "files": files, "values": values}
-        scheme, _, digest = content_of(looked.hashes, channels or {}).partition(":")
+        scheme, _, digest = content_of(looked.hashes, channels).partition(":")
         kind = self._samples.kind(scheme, {name: dict(value) for name, value in given.items() if value})
         self._samples.add_row(patient, visit, bytes.fromhex(digest), None, kind)
         self._met.add(key)
