@@ -26,7 +26,7 @@ class _Mean(Plan):
         """One pass over all training samples."""
         mean = float(np.mean([self.mean(part) for part in self.parts()]))
         model["mean"][:] = mean
-        return TrainingResult(len(self.training), {"mean": MetricSum(total=mean, weight=1.0)})
+        return TrainingResult({"mean": MetricSum(total=mean, weight=1.0)})
 
     def parts(self) -> list[SubjectSet]:
         """What is in memory at once."""

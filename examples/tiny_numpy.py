@@ -46,7 +46,7 @@ class TinyPlan(Plan):
         model["steps_taken"] += int(context.arguments["steps"])
         chance = np.clip(_sigmoid(inputs @ weights), 1e-9, 1 - 1e-9)
         loss = -(y * np.log(chance) + (1 - y) * np.log(1 - chance)).sum()
-        return TrainingResult(samples=len(y), metrics={"loss": MetricSum(total=loss, weight=len(y))})
+        return TrainingResult(metrics={"loss": MetricSum(total=loss, weight=len(y))})
 
     def evaluate(self, models, context):
         x, y, _ = self.held_out

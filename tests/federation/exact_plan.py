@@ -36,7 +36,7 @@ class ExactPlan(Plan):
         model["small"] += np.float32(self.kept[:3])
         model["passes"] += 1
         total = float(np.abs(self.kept).max())
-        return TrainingResult(samples=len(self.training), metrics={"moved": MetricSum(total=total, weight=1)})
+        return TrainingResult(metrics={"moved": MetricSum(total=total, weight=1)})
 
     def evaluate(self, models, context):
         reached = sum(float(model["place"][0] > row[0]) for model in models for row in self.held_out)

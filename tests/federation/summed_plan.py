@@ -8,7 +8,7 @@ from archipel.plans import Plan, TrainingResult
 from archipel.vocabulary import DataNeeds, MetricSpec, MetricSum
 
 SAMPLES, HELD_OUT = 1_000_000_007, 2_000_000_011
-"""Samples per row that the plan claims to train on, and to measure on."""
+"""What the plan claims to count per row when it trains, and when it measures."""
 
 
 class SummedPlan(Plan):
@@ -34,9 +34,9 @@ class SummedPlan(Plan):
         model["small"][:] = model["place"][:3]
         model["tiny"][:] = model["place"][:2]
         model["passes"] += self.count
-        samples = SAMPLES * self.count
-        moved = float(np.abs(model["place"] - before).sum()) * samples
-        return TrainingResult(samples=samples, metrics={"moved": MetricSum(total=moved, weight=samples)})
+        weight = SAMPLES * self.count
+        moved = float(np.abs(model["place"] - before).sum()) * weight
+        return TrainingResult(metrics={"moved": MetricSum(total=moved, weight=weight)})
 
     def evaluate(self, models, context):
         weight = HELD_OUT * self.count

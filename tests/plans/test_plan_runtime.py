@@ -126,7 +126,7 @@ class Odd(Plan):
     def train(self, model, context):
         type(self).deed(model)
         metrics = {} if self.reported is None else self.reported()
-        return TrainingResult(samples=2, metrics=metrics)
+        return TrainingResult(metrics=metrics)
 
 
 @pytest.mark.parametrize(
@@ -148,6 +148,16 @@ def test_a_model_that_changes_form_or_is_not_finite_is_refused(tmp_path, monkeyp
     with pytest.raises(ArchipelError, match=words) as caught:
         train(runtime, task_for(runtime.job), tensor_file(plan))
     assert caught.value.code is code
+
+
+def test_a_cohort_in_which_all_validate_has_nothing_to_train_on(tmp_path):
+    cohort = table(tmp_path)
+    cohort = cohort.model_copy(update={"validation": tuple(cohort.subjects)})
+    plan = Odd()
+    runtime = PlanRuntime(plan, job_for(plan), "site-a", tmp_path, cohort)
+    runtime.prepare()
+    with pytest.raises(BadInput, match="has no sample to train on in the cohort"):
+        train(runtime, task_for(runtime.job), tensor_file(plan))
 
 
 def test_an_array_put_in_place_of_the_frames_reaches_the_frame(tmp_path, monkeypatch):

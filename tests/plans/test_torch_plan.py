@@ -108,7 +108,7 @@ def test_continuing_the_optimiser_differs_from_resetting_it(tmp_path):
 
 def test_validation_changes_neither_buffers_nor_the_random_streams(tmp_path):
     with_validation, without = runtime_of(Net(), tmp_path), runtime_of(Net(), tmp_path)
-    without._validation_subjects = 0
+    without._validation_samples = 0
     validated, one = train(with_validation, tensor_file(Net()))
     silent, other = train(without, tensor_file(Net()))
     assert validated.validation["validation_loss"].weight > 0 and silent.validation == {}

@@ -31,7 +31,7 @@ class HostilePlan(Plan):
         exec(textwrap.dedent(context.arguments.get("code", "")), scope)
         if "said" in scope:
             raise RuntimeError("SAID " + repr(scope["said"]) + " DIAS")
-        return TrainingResult(samples=scope["samples"], metrics=scope["metrics"])
+        return TrainingResult(metrics=scope["metrics"])
 
     def evaluate(self, models, context):
         scope = {"plan": self, "models": models, "accuracy": 1.0}

@@ -35,7 +35,7 @@ class Means(Plan):
         TRAIN
         model["w"] += 0.5 * (self.x.mean() - model["w"])
         distance = float(abs(model["w"][0] - self.x.mean()))
-        return TrainingResult(len(self.x), {"loss": MetricSum(total=distance, weight=1.0)})
+        return TrainingResult({"loss": MetricSum(total=distance, weight=1.0)})
 
     def evaluate(self, models, context):
         distance = float(abs(models[0]["w"][0] - self.held.mean()))

@@ -45,15 +45,15 @@ class Walk(Plan):
             raise SystemExit(CANARY)
         if fault == "shape":
             model["weight"] = np.zeros(3)
-            return TrainingResult(samples=self.count)
+            return TrainingResult()
         if fault == "nan":
             model["weight"][:] = np.nan
         if fault == "metric":
-            return TrainingResult(samples=self.count, metrics={CANARY: MetricSum(total=1.0, weight=1.0)})
+            return TrainingResult(metrics={CANARY: MetricSum(total=1.0, weight=1.0)})
         self.momentum = 0.9 * self.momentum + context.generator("noise").normal(size=4)
         model["weight"][:4] += self.momentum * self.mean
         model["weight"][4:] *= 0.99
-        return TrainingResult(samples=self.count, metrics={"loss": MetricSum(total=1.0, weight=self.count)})
+        return TrainingResult(metrics={"loss": MetricSum(total=1.0, weight=self.count)})
 
     def evaluate(self, models, context):
         return {"accuracy": MetricSum(total=float(models[0]["weight"][0]), weight=self.held_out)}

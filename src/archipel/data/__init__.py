@@ -55,7 +55,7 @@ from archipel.data.samples import (
     problem_of,
 )
 from archipel.data.subject_ids import meant
-from archipel.data.subjects import RawSource, Source, SubjectSet, Volume, split, usable, verify
+from archipel.data.subjects import RawSource, Source, SubjectSet, Volume, count_samples, split, usable, verify
 from archipel.data.volumes import Orientation
 
 __all__ = [
@@ -102,6 +102,7 @@ __all__ = [
     "changes",
     "check_needs",
     "cohort_hash",
+    "count_samples",
     "data_changed",
     "difference",
     "digests_of",

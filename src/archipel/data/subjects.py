@@ -231,9 +231,20 @@ def split(source: Source, cohort: Cohort, fraction: float, needs: DataNeeds) -> 
     Samples that the mapping leaves out for this plan are on neither. The cohort's own list decides where it has one,
     else the hash of each subject's id and ``fraction``.
     """
-    cohort = usable(cohort, needs)
-    held_out = cohort.held_out(fraction)
-    training = cohort.samples.of_subjects(held_out, inside=False)
-    validation = cohort.samples.of_subjects(held_out)
+    training, validation = _sides(usable(cohort, needs), fraction)
     whole = SubjectSet(source, training, needs, cohort.mapping)
     return whole, replace(whole, samples=validation)
+
+
+def count_samples(cohort: Cohort, fraction: float, needs: DataNeeds) -> tuple[int, int]:
+    """How many samples ``split`` gives a plan to train and to validate on: the number that a site's update counts.
+
+    It follows from the cohort and the job alone, and nothing is read for it.
+    """
+    training, validation = _sides(usable(cohort, needs), fraction)
+    return len(training), len(validation)
+
+
+def _sides(cohort: Cohort, fraction: float) -> tuple[Samples, Samples]:
+    held_out = cohort.held_out(fraction)
+    return cohort.samples.of_subjects(held_out, inside=False), cohort.samples.of_subjects(held_out)

@@ -69,14 +69,15 @@ class Context:
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """How many samples the model was trained on, and metric sums over them.
+    """What training reports: metric sums.
 
-    >>> result = TrainingResult(samples=20, metrics={"loss": MetricSum(total=5.0, weight=20.0)})
+    How many samples a model was trained on is not among them: the site counts those of its cohort itself.
+
+    >>> result = TrainingResult(metrics={"loss": MetricSum(total=5.0, weight=20.0)})
     >>> result.metrics["loss"].mean()
     0.25
     """
 
-    samples: int
     metrics: Mapping[str, MetricSum] = field(default_factory=dict)
 
 
@@ -101,7 +102,7 @@ class Plan:
     ...
     ...     def train(self, model, context):
     ...         model["mean"][:] = self.values.mean(axis=0)
-    ...         return TrainingResult(samples=len(self.values))
+    ...         return TrainingResult()
     >>> MeanPlan().initial_model(seed=0)["mean"].shape
     (2,)
     """

@@ -38,8 +38,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Outcome:
-    """The result of a task besides the tensor file of the model. ``state`` is the optimiser's tensor file to keep at
-    the site, or None.
+    """The result of a task besides the tensor file of the model.
+
+    ``samples`` is how many samples of the cohort there are to train on, or to validate on for an evaluation; it is
+    counted beside the plan, never by it. ``state`` is the optimiser's tensor file to keep at the site, or None.
     """
 
     samples: int
@@ -54,7 +56,7 @@ class PlanRuntime:
     def __init__(self, plan: Plan, job: Job, site: str, data: Path | Source, cohort: Cohort) -> None:
         _check_same_terms(plan, job)
         self.plan, self.job, self.site, self.data, self.cohort = plan, job, site, data, cohort
-        self._validation_subjects = 0
+        self._training_samples = self._validation_samples = 0
 
     def prepare(self) -> None:
         """Verify a cohort's files, split it and let the plan read it. Call once before any task.
@@ -89,7 +91,7 @@ class PlanRuntime:
             verify(source, self.cohort)
             source = RawSource(source, shown)
         training, validation = split(source, shown, self.job.validation_fraction, needs)
-        self._validation_subjects = len(validation)
+        self._training_samples, self._validation_samples = len(training), len(validation)
         self.plan.prepare(training, validation, self._context(TrainingPass(round=0, arguments=self.job.arguments)))
 
     def begin(self, result: memoryview) -> None:
@@ -117,28 +119,30 @@ class PlanRuntime:
         arrays = views(self.job.tensors, result, writable=True)
         kept: Mapping[str, Array] = {} if local or state is None else decode(state)
         continues = self.job.optimiser_state is OptimiserState.CONTINUE_LOCAL
-        trained = TrainingResult(samples=0)
+        trained = TrainingResult()
+        if not self._training_samples:
+            raise no_training_samples(self.cohort.dataset)
         for training_pass in task.passes:
             self.plan.restore(kept if continues else {})
             trained = self._one_pass(training_pass, arrays)
             kept = self.plan.state() if continues else {}
         metrics = _declared(trained.metrics, self.job.metrics, "train")
         keeps_state = continues and not local
-        return Outcome(trained.samples, metrics, validation, encode(kept) if keeps_state else None)
+        return Outcome(self._training_samples, metrics, validation, encode(kept) if keeps_state else None)
 
     def evaluate(self, task: Task, models: Sequence[memoryview]) -> Outcome:
         """Validate one model, or the ensemble of several, on this site's validation subjects.
 
         The plan is given ``models`` as a sequence that reads each when the plan asks for it.
         """
-        if not (self._validation_subjects and self.job.validation):
+        if not (self._validation_samples and self.job.validation):
             return Outcome(samples=0)
         training_pass = (
             task.passes[0] if task.passes else TrainingPass(round=task.key.round, arguments=self.job.arguments)
         )
         tensor_files = ReadInTurn(len(models), lambda number: views(self.job.tensors, models[number]))
         metrics = _finite_or_error(lambda: self.plan.evaluate(tensor_files, self._context(training_pass)))
-        return Outcome(self._validation_subjects, validation=_declared(metrics, self.job.validation, "evaluate"))
+        return Outcome(self._validation_samples, validation=_declared(metrics, self.job.validation, "evaluate"))
 
     def _context(self, one: TrainingPass) -> Context:
         return Context(
@@ -153,10 +157,6 @@ class PlanRuntime:
     def _one_pass(self, training_pass: TrainingPass, arrays: Model) -> TrainingResult:
         given = dict(arrays)
         trained = _finite_or_error(lambda: self.plan.train(given, self._context(training_pass)))
-        if trained.samples < 1:
-            raise _plan_error(
-                "train returned no samples", "return TrainingResult(samples=number of subjects trained on)"
-            )
         _write_back(given, arrays)
         for name, array in arrays.items():
             if array.dtype.kind == "f" and not is_finite(array):
@@ -168,6 +168,12 @@ class PlanRuntime:
                     values={"round": training_pass.round},
                 )
         return trained
+
+
+def no_training_samples(dataset: str) -> BadInput:
+    """The error for a cohort all of whose samples validate."""
+    cause, remedy = "has no sample to train on in the cohort", "freeze a version in which some subjects train"
+    return BadInput(Thing("dataset", dataset), cause, remedy, code=ErrorCode.BAD_DATA)
 
 
 def _check_same_terms(plan: Plan, job: Job) -> None:

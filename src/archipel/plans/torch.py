@@ -142,7 +142,7 @@ class TorchPlan(Plan):
                 )
             total, seen = total + value * len(inputs), seen + len(inputs)
         export_model(self.network, into=model)
-        return TrainingResult(len(self.training), {"loss": MetricSum(total=total, weight=seen)})
+        return TrainingResult({"loss": MetricSum(total=total, weight=seen)})
 
     def evaluate(self, models: Sequence[Mapping[str, Array]], context: Context) -> dict[str, MetricSum]:
         """The sums of ``measure`` over all validation batches, in evaluation mode."""

@@ -32,7 +32,7 @@ class TwoFilePlan(Plan):
         x, y, _ = self.training
         loss, gradient = squared(x, y, None if context.arguments["broken"] else model["weight"])
         model["weight"] -= RATE * gradient
-        return TrainingResult(samples=len(y), metrics={"loss": MetricSum(total=loss, weight=len(y))})
+        return TrainingResult(metrics={"loss": MetricSum(total=loss, weight=len(y))})
 
     def evaluate(self, models, context):
         x, y, _ = self.held_out

@@ -27,7 +27,7 @@ def say(text):
     channel.sendall(struct.pack("<I", len(data)) + data)
 """
 STOP = "\ntime.sleep(60)\n"
-GOOD: dict[str, Any] = {"type": "done", "samples": 3, "metrics": {}, "validation": {}, "state": False}
+GOOD: dict[str, Any] = {"type": "done", "metrics": {}, "validation": {}, "state": False}
 
 
 def forged(message: bytes | str) -> str:
@@ -49,16 +49,14 @@ MALFORMED = {
     "empty": b"",
     "a list": b"[]",
     "deep": b"[" * 100_000,
-    "a giant number": b'{"type":"done","samples":' + b"9" * 100_000 + b"}",
+    "a giant number": b'{"type":"done","state":' + b"9" * 100_000 + b"}",
     "no type": b"{}",
     "unknown type": b'{"type":"shell"}',
     "out of turn": b'{"type":"prepared"}',
     "unknown field": json.dumps({**GOOD, "note": "patient 7 is ill"}).encode(),
     "many fields": json.dumps({**GOOD, **{f"f{n}": n for n in range(30_000)}}).encode(),
     "many metrics": json.dumps({**GOOD, "metrics": {f"f{n}": {} for n in range(20_000)}}).encode(),
-    "negative samples": json.dumps({**GOOD, "samples": -1}).encode(),
-    "giant samples": json.dumps({**GOOD, "samples": 2**60}).encode(),
-    "samples as text": json.dumps({**GOOD, "samples": "many"}).encode(),
+    "a count of its own": json.dumps({**GOOD, "samples": 2**53 - 1}).encode(),
     "state never given": json.dumps({**GOOD, "state": True}).encode(),
     "giant state": json.dumps({"type": "need-state", "size": 1 << 40}).encode(),
     "a model that was never offered": json.dumps({"type": "need-model", "number": 0}).encode(),
@@ -112,11 +110,6 @@ async def test_metric_names_are_those_of_the_job(world: World) -> None:
     assert "patient" not in failed.failure.model_dump_json()
 
 
-async def test_training_on_nothing_is_no_answer(world: World) -> None:
-    failed = await outcome_of(world, forged(json.dumps({**GOOD, "samples": 0})))
-    assert failed.failure.code is ErrorCode.PLAN_ERROR
-
-
 CLAIMS = [
     {"code": "revoked", "exception": "PatientSevenIsIll", "file": "hostile_plan.py", "line": 10**9, "text": "secret"},
     {"code": "limit-time", "exception": "ValueError; secret", "file": "secret.py", "line": 4, "text": "secret"},
@@ -157,7 +150,8 @@ async def test_descriptors_that_come_with_an_answer_are_never_received(world: Wo
         f"channel.sendmsg([struct.pack('<I', len(data)) + data], rights){STOP}"
     )
     outcome = await world.run(worker, code)
-    assert outcome.samples == 3
+    cohort, fraction = world.spec.cohort, world.spec.job.validation_fraction
+    assert outcome.samples == len(cohort.subjects) - len(cohort.held_out(fraction)) > 0
     assert open_descriptors() == open_now
     await worker.kill()
     assert open_descriptors() == before

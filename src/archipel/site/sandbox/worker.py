@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import structlog
 
+from archipel.data import count_samples
 from archipel.plans.runtime import Outcome
 from archipel.site.sandbox import tree
 from archipel.site.sandbox.dialogue import Dialogue, Gone, Malformed, NotFinite
@@ -82,6 +83,7 @@ class SandboxedWorker:
         self._process, self._dialogue, self._resources, self._watch = process, dialogue, resources, watch
         self._own = frozenset(tree.descendants(process.pid))
         self._broken: WorkerTaskFailed | None = None
+        self._training_samples = self._validation_samples = 0
 
     @property
     def pid(self) -> int:
@@ -100,7 +102,13 @@ class SandboxedWorker:
         return self._broken is None and self._process.poll() is None
 
     async def prepare(self) -> None:
-        """Load the plan and its data. Raises WorkerTaskFailed."""
+        """Load the plan and its data; what the worker may then claim to count is counted here.
+
+        Raises WorkerTaskFailed.
+        """
+        cohort, job = self.spec.cohort, self.spec.job
+        training, validation = await asyncio.to_thread(count_samples, cohort, job.validation_fraction, job.needs)
+        self._training_samples, self._validation_samples = training, validation if job.validation else 0
         reply = await self._guarded(self._ask(Prepare(), ()), self.spec.prepare_wall_s, self.spec.limits.cpu_s)
         if not isinstance(reply, WorkerReady):
             raise await self._misbehaved("answered another question than prepare")
@@ -166,11 +174,10 @@ class SandboxedWorker:
             job = self.spec.job
             self._check_names(reply.metrics, job.metrics)
             self._check_names(reply.validation, job.validation)
-            if isinstance(request, Train) and reply.samples < 1:
-                raise failed(ErrorCode.PLAN_ERROR, "the worker trained on no samples")
             # The worker may still write here; a state is only ever given back to it.
             kept = None if state is None else bytes(state.view())
-            return Outcome(reply.samples, dict(reply.metrics), dict(reply.validation), kept)
+            samples = self._training_samples if isinstance(request, Train) else self._validation_samples
+            return Outcome(samples, dict(reply.metrics), dict(reply.validation), kept)
         finally:
             if state is not None:
                 state.close()

@@ -113,7 +113,6 @@ class Done(Record):
     """A task is done: its numbers. ``state`` says whether the state memory was filled."""
 
     type: Literal["done"] = "done"
-    samples: Annotated[int, Field(ge=0, le=EXACT)]
     metrics: MetricSums = {}
     validation: MetricSums = {}
     state: bool = False

@@ -106,7 +106,7 @@ class Served:
                 return WorkerReady()
             case Begin() if self._runtime is not None:
                 self._runtime.begin(self.windows.on(descriptors[0], write=True))
-                return Done(samples=0)
+                return Done()
             case Train() if self._runtime is not None:
                 state = _contents(descriptors[2]) if request.has_state else None
                 model, result = self.windows.on(descriptors[0]), self.windows.on(descriptors[1], write=True)
@@ -169,7 +169,6 @@ class Served:
             finally:
                 os.close(descriptors[0])
         return Done(
-            samples=outcome.samples,
             metrics=outcome.metrics,
             validation=outcome.validation,
             state=outcome.state is not None,
