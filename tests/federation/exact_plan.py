@@ -16,7 +16,7 @@ class ExactPlan(Plan):
 
     needs = DataNeeds(kind="arrays", minimum_subjects=2)
     metrics = (MetricSpec(name="moved", better="lower"),)
-    validation = (MetricSpec(name="reached", better="higher"),)
+    validation = (MetricSpec(name="reached", better="higher", counts="comparison", largest_weight=1000),)
     optimiser_state = OptimiserState.CONTINUE_LOCAL
     hyper_parameters = (HyperParameter(name="halvings", kind="int", default=6, minimum=1, maximum=20),)
 

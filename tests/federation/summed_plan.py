@@ -15,8 +15,8 @@ class SummedPlan(Plan):
     """Halves the model and adds the mean of all rows, whichever of them are held out."""
 
     needs = DataNeeds(kind="arrays", minimum_subjects=2)
-    metrics = (MetricSpec(name="moved", better="lower"),)
-    validation = (MetricSpec(name="height", better="higher"),)
+    metrics = (MetricSpec(name="moved", better="lower", counts="event", largest_weight=10**11),)
+    validation = (MetricSpec(name="height", better="higher", counts="event", largest_weight=10**11),)
 
     def initial_model(self, seed):
         start = np.arange(5) / 4

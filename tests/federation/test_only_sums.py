@@ -31,6 +31,11 @@ def trained_rows(folder: Path, site: str) -> int:
     return len(cohort.subjects) - len(cohort.held_out(fraction=0.2))
 
 
+def as_float32(number: float) -> float:
+    """The number as a site reports a total."""
+    return float(np.float32(number))
+
+
 class Oracle:
     """What the plan does, in plain numpy, over both sites' tables; ``own`` are the numbers that no site may say."""
 
@@ -51,7 +56,7 @@ class Oracle:
                 place = self.model["place"] * 0.5 + mean[site]
                 made[site] = {"passes": self.model["passes"] + count[site], "place": place}
                 made[site] |= {"small": np.float32(place[:3]), "tiny": np.float16(place[:2])}
-                moved[site] = float(np.abs(place - self.model["place"]).sum()) * SAMPLES * count[site]
+                moved[site] = as_float32(np.abs(place - self.model["place"]).sum() * SAMPLES * count[site])
                 self.own[site].add(moved[site])
             weights = [self.trains[site] for site in SITES]
             self.model = {
@@ -66,7 +71,7 @@ class Oracle:
     def _measure(self, count: dict[str, int], mean: dict[str, Any]) -> None:
         totals = {}
         for site in SITES:
-            totals[site] = float(self.model["place"].sum() + mean[site][0]) * HELD_OUT * count[site]
+            totals[site] = as_float32((self.model["place"].sum() + mean[site][0]) * HELD_OUT * count[site])
             self.own[site].add(totals[site])
         self.height.append(sum(totals.values()) / sum(HELD_OUT * count[site] for site in SITES))
 

@@ -41,7 +41,7 @@ def train(runtime, task, model, state=None):
 def test_a_tiny_plan_trains_validates_and_keeps_its_state(tiny):
     plan, job, runtime = tiny
     outcome, result = train(runtime, task_for(job), tensor_file(plan))
-    assert outcome.samples == len(plan.training.ids)
+    assert outcome.samples == (len(plan.training.ids), len(plan.held_out.ids))
     assert outcome.validation["accuracy"].weight == len(plan.held_out.ids) > 0
     assert outcome.state is not None and decode(outcome.state)["momentum"].any()
     trained = decode(result)
@@ -173,7 +173,8 @@ def test_an_array_put_in_place_of_the_frames_reaches_the_frame(tmp_path, monkeyp
     ("reported", "code", "words"),
     [
         (lambda: {"loss": MetricSum(total=float("nan"), weight=1)}, ErrorCode.NOT_FINITE, "is NaN or infinite"),
-        (lambda: {"loss": MetricSum(total=1e200, weight=1e-200)}, ErrorCode.NOT_FINITE, "is NaN or infinite"),
+        (lambda: {"loss": MetricSum(total=1.0, weight=1.5)}, ErrorCode.PLAN_ERROR, "has weight 1.5"),
+        (lambda: {"loss": MetricSum(total=1.0, weight=-1)}, ErrorCode.PLAN_ERROR, "has weight -1"),
         (lambda: {"patient": MetricSum(total=1, weight=1)}, ErrorCode.PLAN_ERROR, "reports metric patient"),
     ],
 )

@@ -71,7 +71,7 @@ def test_validation_is_measured_on_the_whole_original_grid(tmp_path, affine):
     outcome = runtime.evaluate(task_for(runtime.job, TaskKind.EVALUATE, passes=0), [tensor_file(plan)])
     assert list(outcome.validation) == ["dice", "dice_dark", "dice_bright"]
     assert outcome.validation["dice"].mean() == 1.0
-    assert outcome.validation["dice_bright"].weight == outcome.samples >= 1
+    assert outcome.validation["dice_bright"].weight == outcome.samples.validation >= 1
 
 
 def test_training_volumes_have_the_declared_shape_and_channel_numbers(tmp_path):
@@ -84,7 +84,7 @@ def test_training_volumes_have_the_declared_shape_and_channel_numbers(tmp_path):
     outcome = runtime.train(
         task_for(runtime.job), tensor_file(plan), memoryview(bytearray(len(tensor_file(plan)))), None
     )
-    assert outcome.samples == len(images) and outcome.validation["dice"].mean() == 1.0
+    assert outcome.samples.training == len(images) and outcome.validation["dice"].mean() == 1.0
 
 
 def test_a_label_value_that_the_plan_does_not_know_is_named(tmp_path):

@@ -102,7 +102,7 @@ def test_a_plan_trains_on_every_modality_in_its_own_order(tmp_path: Path) -> Non
     lesion = targets[:, 0] == 1
     assert lesion.any() and (inputs[:, 0][lesion] > 3).all() and (inputs[:, 1][lesion] < -3).all()
     outcome = runtime.evaluate(task_for(runtime.job, TaskKind.EVALUATE, passes=0), [tensor_file(plan)])
-    assert outcome.validation["dice_lesion"].mean() == 1.0 and outcome.samples >= 1
+    assert outcome.validation["dice_lesion"].mean() == 1.0 and outcome.samples.training >= 1
 
 
 def test_each_modality_is_normalised_by_itself(tmp_path: Path) -> None:

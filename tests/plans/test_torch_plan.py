@@ -108,7 +108,7 @@ def test_continuing_the_optimiser_differs_from_resetting_it(tmp_path):
 
 def test_validation_changes_neither_buffers_nor_the_random_streams(tmp_path):
     with_validation, without = runtime_of(Net(), tmp_path), runtime_of(Net(), tmp_path)
-    without._validation_samples = 0
+    without._samples = without._samples._replace(validation=0)
     validated, one = train(with_validation, tensor_file(Net()))
     silent, other = train(without, tensor_file(Net()))
     assert validated.validation["validation_loss"].weight > 0 and silent.validation == {}
@@ -180,8 +180,8 @@ def test_an_epochs_argument_takes_the_place_of_the_attribute(tmp_path):
 
     plan = Longer()
     outcome, result = train(runtime_of(plan, tmp_path), tensor_file(plan))
-    assert decode(result)["1.num_batches_tracked"] == 2 * -(-outcome.samples // 8)
-    assert outcome.metrics["loss"].weight == 2 * outcome.samples
+    assert decode(result)["1.num_batches_tracked"] == 2 * -(-outcome.samples.training // 8)
+    assert outcome.metrics["loss"].weight == outcome.samples.training
 
 
 class OnDemandNet(Net):

@@ -168,7 +168,7 @@ class Scene:
             model=model,
             model_bytes=size,
             samples=2,
-            metrics={"loss": MetricSum(total=2.0, weight=2.0)},
+            metrics={"loss": MetricSum(total=2.0, weight=min(2, changes.get("samples", 2)))},
             seconds=1.0,
         )
         return update.model_copy(update=changes)

@@ -42,7 +42,7 @@ async def test_a_round_closes_with_the_weighted_mean_when_every_site_has_deliver
     assert np.allclose(scene.weights(), (2 * 1.0 + 3 * 2.0 + 1 * 4.0) / 6, rtol=0, atol=1e-15)
     record = scene.store.records[0]
     assert record.contributors == ALL and record.committed
-    assert record.metrics["loss"] == MetricSum(total=6.0, weight=6.0)
+    assert record.metrics["loss"] == MetricSum(total=6.0, weight=5)
     sites, closed = scene.fleet.announced[0]
     assert sites == ALL and closed.contributors == ALL and closed.model == scene.store.model
     await finish(scene, 2)
@@ -371,9 +371,12 @@ async def test_what_does_not_answer_the_task_is_refused_and_the_site_may_try_aga
     [
         {"samples": 10**400},
         {"samples": 2**60},
-        {"metrics": {"loss": MetricSum(total=1.7e308, weight=1.0)}},
-        {"metrics": {"loss": MetricSum(total=1.0, weight=1.7e308)}},
-        {"metrics": {"loss": MetricSum(total=1e200, weight=1e-200)}},
+        {"metrics": {"loss": MetricSum(total=1.7e308, weight=1)}},
+        {"metrics": {"loss": MetricSum(total=0.1, weight=1)}},
+        {"metrics": {"loss": MetricSum(total=1.0, weight=2**53 - 1)}},
+        {"samples": 5, "metrics": {"loss": MetricSum(total=1.0, weight=6)}},
+        {"validation": {"accuracy": MetricSum(total=0.1, weight=1)}},
+        {"validation": {"accuracy": MetricSum(total=1.0, weight=2**52)}},
     ],
 )
 async def test_numbers_that_would_break_the_sum_are_refused(scene: Scene, changes) -> None:  # type: ignore[no-untyped-def]

@@ -13,6 +13,7 @@ from other_strategies import registered
 from pydantic import ValidationError
 from scripted_fleet import MODEL, Scene, job
 
+from archipel.data import SampleCounts
 from archipel.governance import job_hash, record_hash
 from archipel.plans.runtime import Outcome
 from archipel.privacy import UpdateSums, addend_of, update_schema
@@ -22,6 +23,7 @@ from archipel.tasks import Compute, LocalUpdate, Trained
 from archipel.tensors import blob_hash, decode, encode, schema_of
 from archipel.vocabulary import (
     UPDATE_FIELDS,
+    ArchipelError,
     BadInput,
     ErrorCode,
     MetricSum,
@@ -133,7 +135,8 @@ class Trainer:
         yield Trained(self.outcome, memoryview(self.result) if trains else None)
 
 
-OUTCOME = Outcome(7, {"loss": MetricSum(total=0.5, weight=7.0)}, {"accuracy": MetricSum(total=2.0, weight=3.0)})
+COUNTED = SampleCounts(training=7, validation=3)
+OUTCOME = Outcome(COUNTED, {"loss": MetricSum(total=0.5, weight=7)}, {"accuracy": MetricSum(total=2.0, weight=3)})
 
 
 async def made_by(folder: Path, trainer: Trainer, kind: TaskKind = TaskKind.TRAIN, **changes: Any) -> LocalUpdate:
@@ -167,7 +170,7 @@ async def test_a_site_says_nothing_beside_the_file_and_weighs_what_is_in_it(tmp_
 
 
 async def test_what_is_measured_leaves_in_a_file_of_its_own(tmp_path: Path) -> None:
-    made = await made_by(tmp_path, Trainer(Outcome(0, {}, OUTCOME.validation)), TaskKind.EVALUATE)
+    made = await made_by(tmp_path, Trainer(Outcome(SampleCounts(0, 3), {}, OUTCOME.validation)), TaskKind.EVALUATE)
     assert made.tensor_file is not None and made.update.validation == {}
     found = {name: float(value) for name, value in decode(content(made)).items()}
     assert found == {"#validation/accuracy/total": 2, "#validation/accuracy/weight": 3}
@@ -178,19 +181,33 @@ async def test_what_is_measured_leaves_in_a_file_of_its_own(tmp_path: Path) -> N
     [
         (Trainer(OUTCOME, np.nan), "tensor weight of the update", ErrorCode.NOT_FINITE),
         (Trainer(OUTCOME, 1e308), "tensor weight of the update", ErrorCode.NOT_FINITE),
-        (Trainer(Outcome(7, {"name": ONE}, {})), "metric name: is not in the job", ErrorCode.BAD_UPDATE),
         (
-            Trainer(Outcome(7, {"loss": MetricSum(total=1e250, weight=1)}, {})),
-            "out of the bounds",
-            ErrorCode.BAD_UPDATE,
+            Trainer(Outcome(COUNTED, {"name": ONE}, {})),
+            "metric name: is not in the job",
+            ErrorCode.PLAN_ERROR,
         ),
-        (Trainer(Outcome(0, {}, {})), "cannot be added up", ErrorCode.BAD_UPDATE),
+        (
+            Trainer(Outcome(COUNTED, {"loss": MetricSum(total=1e250, weight=1)}, {})),
+            "beyond float32",
+            ErrorCode.NOT_FINITE,
+        ),
+        (
+            Trainer(Outcome(COUNTED, {"loss": MetricSum(total=1, weight=8)}, {})),
+            "counts 8 of 7 samples",
+            ErrorCode.PLAN_ERROR,
+        ),
+        (
+            Trainer(Outcome(COUNTED, {}, {"accuracy": MetricSum(total=1, weight=4)})),
+            "counts 4 of 3 samples",
+            ErrorCode.PLAN_ERROR,
+        ),
+        (Trainer(Outcome(SampleCounts(0, 0), {}, {})), "cannot be added up", ErrorCode.BAD_UPDATE),
     ],
 )
 async def test_what_cannot_be_added_fails_at_its_site_and_leaves_no_file(
     tmp_path: Path, trainer: Trainer, words: str, code: ErrorCode
 ) -> None:
-    with pytest.raises(BadInput, match=words) as caught:
+    with pytest.raises(ArchipelError, match=words) as caught:
         await made_by(tmp_path, trainer)
     assert caught.value.code is code and not names_in(tmp_path)
 

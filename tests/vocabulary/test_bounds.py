@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from archipel.vocabulary import (
+    ArchipelError,
     DataNeeds,
+    ErrorCode,
     HyperParameter,
+    MetricSpec,
     MetricSum,
     TensorSchema,
     TensorSpec,
@@ -22,11 +26,13 @@ from archipel.vocabulary.bounds import (
     EXACT,
     LONGEST_NAME,
     LONGEST_TEXT,
+    MOST_COUNTED,
     MOST_DIMENSIONS,
     MOST_LABELS,
     MOST_PARAMETERS,
     MOST_SITES,
 )
+from archipel.vocabulary.metrics import LARGEST_SUM
 
 CHOICE: dict[str, Any] = {"name": "mode", "kind": "choice", "default": "a", "choices": ("a",)}
 
@@ -79,21 +85,27 @@ def test_labels_and_arguments_are_words() -> None:
     assert check_arguments((HyperParameter.model_validate(CHOICE),), {"mode": "a"}) == {"mode": "a"}
 
 
-@pytest.mark.parametrize(("total", "weight"), [(1e200, 1e-200), (-1e200, 1e-200), (1e201, 1.0), (1.0, 2.0**54)])
-def test_a_metric_whose_mean_is_infinite_or_sums_could_overflow_does_not_add_up(total: float, weight: float) -> None:
-    assert not MetricSum(total=total, weight=weight).adds_up
+@given(st.floats(-3.4028234663852886e38, 3.4028234663852886e38), st.integers(0, MOST_COUNTED))
+def test_what_leaves_of_a_metric_is_a_float32_and_adds_up_exactly_over_any_number_of_sites(
+    total: float, weight: int
+) -> None:
+    left = MetricSum(total=total, weight=weight).rounded("loss")
+    assert left.total == float(np.float32(total)) and left.weight == weight and left.is_rounded
+    assert MetricSum(total=0, weight=MOST_SITES * weight).weight < EXACT and abs(left.total) * MOST_SITES < LARGEST_SUM
 
 
-@given(st.lists(st.builds(MetricSum, total=st.floats(-1e200, 1e200), weight=st.floats(0, EXACT)), min_size=1))
-def test_what_adds_up_has_a_finite_mean_at_any_number_of_sites(sums: list[MetricSum]) -> None:
-    total = MetricSum(total=0.0, weight=0.0)
-    for one in sums:
-        total = total + one if one.adds_up else total
-    for _ in range(MOST_SITES.bit_length()):
-        total += total
-    assert total.weight == 0 or abs(total.mean()) < float("inf")
+@pytest.mark.parametrize("total", [1e39, -1e39, 3.4028236e38])
+def test_a_total_beyond_float32_does_not_leave(total: float) -> None:
+    metric = MetricSum(total=total, weight=1)
+    with pytest.raises(ArchipelError, match="beyond float32") as caught:
+        metric.rounded("loss")
+    assert caught.value.code is ErrorCode.NOT_FINITE and not metric.is_rounded
 
 
-def test_metrics_of_real_work_add_up() -> None:
-    for total, weight in ((0.0, 0.0), (3.5, 4.0), (-7.0, 1e-9), (1e30, 2.0**52)):
-        assert MetricSum(total=total, weight=weight).adds_up
+def test_a_metric_says_what_it_counts_and_how_many_at_most() -> None:
+    with pytest.raises(ValidationError, match="say in largest_weight how many"):
+        MetricSpec(name="recall", better="higher", counts="lesion")
+    with pytest.raises(ValidationError, match="leave out largest_weight"):
+        MetricSpec(name="recall", better="higher", largest_weight=5)
+    with pytest.raises(ValidationError, match="less than or equal"):
+        MetricSpec(name="recall", better="higher", counts="voxel", largest_weight=MOST_COUNTED + 1)

@@ -55,7 +55,17 @@ from archipel.data.samples import (
     problem_of,
 )
 from archipel.data.subject_ids import meant
-from archipel.data.subjects import RawSource, Source, SubjectSet, Volume, count_samples, split, usable, verify
+from archipel.data.subjects import (
+    RawSource,
+    SampleCounts,
+    Source,
+    SubjectSet,
+    Volume,
+    count_samples,
+    split,
+    usable,
+    verify,
+)
 from archipel.data.volumes import Orientation
 
 __all__ = [
@@ -89,6 +99,7 @@ __all__ = [
     "Purpose",
     "RawSource",
     "Sample",
+    "SampleCounts",
     "SampleData",
     "Samples",
     "SamplesBuilder",

@@ -236,13 +236,20 @@ def split(source: Source, cohort: Cohort, fraction: float, needs: DataNeeds) -> 
     return whole, replace(whole, samples=validation)
 
 
-def count_samples(cohort: Cohort, fraction: float, needs: DataNeeds) -> tuple[int, int]:
-    """How many samples ``split`` gives a plan to train and to validate on: the number that a site's update counts.
+class SampleCounts(NamedTuple):
+    """How many samples of a cohort a plan has to train on, and how many to validate on."""
+
+    training: int
+    validation: int
+
+
+def count_samples(cohort: Cohort, fraction: float, needs: DataNeeds) -> SampleCounts:
+    """How many samples ``split`` gives a plan on each side: the numbers that a site's update counts.
 
     It follows from the cohort and the job alone, and nothing is read for it.
     """
     training, validation = _sides(usable(cohort, needs), fraction)
-    return len(training), len(validation)
+    return SampleCounts(len(training), len(validation))
 
 
 def _sides(cohort: Cohort, fraction: float) -> tuple[Samples, Samples]:

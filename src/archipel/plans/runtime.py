@@ -15,7 +15,17 @@ from typing import TypeVar
 import numpy as np
 from pydantic import ValidationError
 
-from archipel.data import Cohort, RawSource, Source, format_named, split, usable, verify, with_declared_columns
+from archipel.data import (
+    Cohort,
+    RawSource,
+    SampleCounts,
+    Source,
+    format_named,
+    split,
+    usable,
+    verify,
+    with_declared_columns,
+)
 from archipel.plans.base import Array, Context, Model, Plan, TrainingResult, derive_seed
 from archipel.plans.in_turn import ReadInTurn
 from archipel.tensors import decode, encode, is_finite, schema_of, views
@@ -40,11 +50,11 @@ T = TypeVar("T")
 class Outcome:
     """The result of a task besides the tensor file of the model.
 
-    ``samples`` is how many samples of the cohort there are to train on, or to validate on for an evaluation; it is
-    counted beside the plan, never by it. ``state`` is the optimiser's tensor file to keep at the site, or None.
+    ``samples`` are those of the cohort, counted beside the plan and never by it. ``state`` is the optimiser's tensor
+    file to keep at the site, or None.
     """
 
-    samples: int
+    samples: SampleCounts
     metrics: dict[str, MetricSum] = field(default_factory=dict)
     validation: dict[str, MetricSum] = field(default_factory=dict)
     state: bytes | None = None
@@ -56,7 +66,7 @@ class PlanRuntime:
     def __init__(self, plan: Plan, job: Job, site: str, data: Path | Source, cohort: Cohort) -> None:
         _check_same_terms(plan, job)
         self.plan, self.job, self.site, self.data, self.cohort = plan, job, site, data, cohort
-        self._training_samples = self._validation_samples = 0
+        self._samples = SampleCounts(0, 0)
 
     def prepare(self) -> None:
         """Verify a cohort's files, split it and let the plan read it. Call once before any task.
@@ -91,7 +101,7 @@ class PlanRuntime:
             verify(source, self.cohort)
             source = RawSource(source, shown)
         training, validation = split(source, shown, self.job.validation_fraction, needs)
-        self._training_samples, self._validation_samples = len(training), len(validation)
+        self._samples = SampleCounts(len(training), len(validation))
         self.plan.prepare(training, validation, self._context(TrainingPass(round=0, arguments=self.job.arguments)))
 
     def begin(self, result: memoryview) -> None:
@@ -120,7 +130,7 @@ class PlanRuntime:
         kept: Mapping[str, Array] = {} if local or state is None else decode(state)
         continues = self.job.optimiser_state is OptimiserState.CONTINUE_LOCAL
         trained = TrainingResult()
-        if not self._training_samples:
+        if not self._samples.training:
             raise no_training_samples(self.cohort.dataset)
         for training_pass in task.passes:
             self.plan.restore(kept if continues else {})
@@ -128,21 +138,21 @@ class PlanRuntime:
             kept = self.plan.state() if continues else {}
         metrics = _declared(trained.metrics, self.job.metrics, "train")
         keeps_state = continues and not local
-        return Outcome(self._training_samples, metrics, validation, encode(kept) if keeps_state else None)
+        return Outcome(self._samples, metrics, validation, encode(kept) if keeps_state else None)
 
     def evaluate(self, task: Task, models: Sequence[memoryview]) -> Outcome:
         """Validate one model, or the ensemble of several, on this site's validation subjects.
 
         The plan is given ``models`` as a sequence that reads each when the plan asks for it.
         """
-        if not (self._validation_samples and self.job.validation):
-            return Outcome(samples=0)
+        if not (self._samples.validation and self.job.validation):
+            return Outcome(self._samples)
         training_pass = (
             task.passes[0] if task.passes else TrainingPass(round=task.key.round, arguments=self.job.arguments)
         )
         tensor_files = ReadInTurn(len(models), lambda number: views(self.job.tensors, models[number]))
         metrics = _finite_or_error(lambda: self.plan.evaluate(tensor_files, self._context(training_pass)))
-        return Outcome(self._validation_samples, validation=_declared(metrics, self.job.validation, "evaluate"))
+        return Outcome(self._samples, validation=_declared(metrics, self.job.validation, "evaluate"))
 
     def _context(self, one: TrainingPass) -> Context:
         return Context(
@@ -220,9 +230,19 @@ def _finite_or_error(work: Callable[[], T]) -> T:
     try:
         return work()
     except ValidationError as error:
-        if error.title == "MetricSum" and any(part["type"] == "finite_number" for part in error.errors()):
-            raise not_finite("a metric") from error
+        if error.title == "MetricSum":
+            raise _bad_metric(error) from error
         raise
+
+
+def _bad_metric(error: ValidationError) -> ArchipelError:
+    """The error for a metric sum that could not be made."""
+    if any(part["type"] == "finite_number" for part in error.errors()):
+        return not_finite("a metric")
+    part = error.errors()[0]
+    cause = f"has {part['loc'][-1]} {part['input']!r}: a weight is a whole number, and a total a number"
+    remedy = "count whole samples in the weight; divide a weighted mean by its own weights first"
+    return ArchipelError("a metric", cause, remedy, code=ErrorCode.PLAN_ERROR)
 
 
 def not_finite(thing: str) -> ArchipelError:
@@ -234,11 +254,9 @@ def not_finite(thing: str) -> ArchipelError:
 def _declared(found: Mapping[str, MetricSum], specs: Sequence[MetricSpec], where: str) -> dict[str, MetricSum]:
     """The metrics in the job's order. Raises ArchipelError for a name that the job does not have."""
     names = [spec.name for spec in specs]
-    for name, value in found.items():
+    for name in found:
         if name not in names:
             raise _plan_error(f"{where} reports metric {name}", f"declare it; the job has {', '.join(names) or 'none'}")
-        if not value.adds_up:
-            raise not_finite(f"metric {name}")
     return {name: found[name] for name in names if name in found}
 
 

@@ -65,7 +65,10 @@ class TorchPlan(Plan):
         raise NotImplementedError("a TorchPlan must define build_optimiser(network, context)")
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """The mean loss of a batch, a tensor of no dimension."""
+        """The mean loss of a batch, a tensor of no dimension.
+
+        A weighted loss is divided by the batch's own weights first; else batches of heavy examples count more often.
+        """
         raise NotImplementedError("a TorchPlan must define loss(outputs, targets)")
 
     def examples(self, subjects: SubjectSet) -> tuple[Tensor, Tensor]:
@@ -110,12 +113,13 @@ class TorchPlan(Plan):
         self._restored: Model = {}
         self._optimiser: torch.optim.Optimizer | None = None
         self._transforms = tuple(self.transforms())
+        self._training_samples = len(training)
         kept = InMemory if self.in_memory else OnDemand
         self.training: Examples = kept(self.examples, training)
         self.held_out: Examples | None = kept(self.examples, validation) if len(validation) else None
 
     def train(self, model: Model, context: Context) -> TrainingResult:
-        """``epochs`` passes over the training examples in shuffled batches.
+        """``epochs`` passes over the training examples in shuffled batches; ``loss`` is their mean over all passes.
 
         Raises ArchipelError (``not-finite``) in the step in which the loss turns NaN.
         """
@@ -142,7 +146,8 @@ class TorchPlan(Plan):
                 )
             total, seen = total + value * len(inputs), seen + len(inputs)
         export_model(self.network, into=model)
-        return TrainingResult({"loss": MetricSum(total=total, weight=seen)})
+        subjects = self._training_samples
+        return TrainingResult({"loss": MetricSum(total=total / seen * subjects, weight=subjects)})
 
     def evaluate(self, models: Sequence[Mapping[str, Array]], context: Context) -> dict[str, MetricSum]:
         """The sums of ``measure`` over all validation batches, in evaluation mode."""

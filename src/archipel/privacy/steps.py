@@ -29,7 +29,10 @@ class Step(Protocol):
         """The chunk that leaves instead, float64 of the same length."""
 
     def report(self) -> Mapping[str, MetricSum]:
-        """What the step says about itself, once all chunks passed ``measure``; it leaves the site as metrics do."""
+        """What the step says about itself, once all chunks passed ``measure``: each number with weight 1.
+
+        It leaves the site as metrics do.
+        """
 
 
 STEPS: Registry[Step] = Registry("privacy step")

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from archipel.privacy.steps import steps_of
 from archipel.vocabulary import BadInput, ErrorCode, Job, MetricSum, Release, TaskKind, TensorSchema, TensorSpec, Thing
 from archipel.vocabulary.bounds import EXACT
+from archipel.vocabulary.metrics import LARGEST_SUM
 from archipel.vocabulary.releases import SUMMED_PREFIX
 
 SAMPLES, WEIGHT = f"{SUMMED_PREFIX}samples", f"{SUMMED_PREFIX}weight"
@@ -80,10 +81,7 @@ def addend_of(job: Job, kind: TaskKind, own: UpdateSums) -> Addend:
     parts = {_METRIC + name: sums for name, sums in own.metrics.items()}
     parts |= {_VALIDATION + name: sums for name, sums in own.validation.items()}
     for name, sums in parts.items():
-        if not sums.adds_up:
-            cause = "is out of the bounds within which sites add up to a finite mean"
-            raise BadInput(Thing("metric", name.partition("/")[2]), cause, "fix the plan", code=ErrorCode.BAD_UPDATE)
-        numbers |= {f"{name}/total": sums.total, f"{name}/weight": sums.weight}
+        numbers |= {f"{name}/total": sums.total, f"{name}/weight": float(sums.weight)}
     names = field_names(job, kind)
     unknown = sorted(parts.keys() - {name.rpartition("/")[0] for name in names})
     if unknown:
@@ -114,16 +112,15 @@ def added_up(job: Job, numbers: Mapping[str, float]) -> UpdateSums:
         raise BadInput("the sum of the updates", cause, remedy, code=ErrorCode.BAD_UPDATE)
 
     def sums(prefix: str, names: set[str]) -> dict[str, MetricSum]:
-        summed = {
-            name: MetricSum(total=numbers[f"{prefix}{name}/total"], weight=numbers[f"{prefix}{name}/weight"])
-            for name in sorted(names)
-            if f"{prefix}{name}/total" in numbers
-        }
-        for name, added in summed.items():
-            if not added.adds_up:
-                cause = f"metric {name} adds up to {added.total} over a weight of {added.weight}, which has no mean"
+        summed = {}
+        for name in sorted(names):
+            total, weight = (numbers.get(f"{prefix}{name}/{part}", 0.0) for part in ("total", "weight"))
+            if abs(total) > LARGEST_SUM or weight >= EXACT:
+                cause = f"metric {name} adds up to {total} over a weight of {weight}, which no sites have"
                 raise BadInput("the sum of the updates", cause, remedy, code=ErrorCode.BAD_UPDATE)
-        return {name: added for name, added in summed.items() if added.weight or added.total}
+            if weight or total:
+                summed[name] = MetricSum(total=total, weight=round(weight))
+        return summed
 
     return UpdateSums(
         samples=round(numbers.get(SAMPLES, 0.0)),

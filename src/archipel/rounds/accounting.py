@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from archipel.governance import record_hash
-from archipel.privacy import UpdateSums, declared_metrics, only_sums, steps_of
+from archipel.privacy import UpdateSums, only_sums, steps_of
 from archipel.rounds.experiment_store import Opened, SiteRecord, StageRecord
 from archipel.vocabulary import (
     BadInput,
@@ -15,7 +17,7 @@ from archipel.vocabulary import (
     TaskKind,
     Update,
 )
-from archipel.vocabulary.bounds import EXACT
+from archipel.vocabulary.bounds import MOST_COUNTED
 from archipel.vocabulary.states import ParticipantStatus
 
 
@@ -50,31 +52,36 @@ def check_update(job: Job, task: Task, update: Update, has_file: bool) -> None:
     trained = task.key.kind is not TaskKind.EVALUATE
     if (trained or only_sums(job)) != has_file or (trained and not only_sums(job) and update.samples == 0):
         raise BadInput(thing, "has no model or no samples", "train on at least one sample", code=ErrorCode.BAD_UPDATE)
-    if update.samples >= EXACT:
+    if update.samples > MOST_COUNTED:
         raise BadInput(
             thing,
             "counts more samples than can be",
             "count each once",
             code=ErrorCode.BAD_UPDATE,
-            values={"samples": update.samples, "limit": EXACT},
+            values={"samples": update.samples, "limit": MOST_COUNTED},
         )
-    for given, known in (
-        (update.metrics, declared_metrics(job)),
-        (update.validation, {metric.name for metric in job.validation}),
-    ):
-        unknown = sorted(set(given) - known)
-        if unknown:
-            raise BadInput(
-                thing,
-                f"metric {unknown[0]} is not in the job",
-                "send the job's",
-                code=ErrorCode.BAD_UPDATE,
-                values={"metric": unknown[0]},
-            )
-        for name, value in given.items():
-            if not value.adds_up:
-                cause = f"metric {name} is out of the bounds within which sites add up to a finite mean"
-                raise BadInput(thing, cause, "fix it", code=ErrorCode.BAD_UPDATE, values={"metric": name})
+    # A round's metrics of training are over the samples that it counts; how many it measured it says by itself only
+    # when it does nothing else.
+    measured = MOST_COUNTED if trained else update.samples
+    steps = {name: 1 for step in steps_of(job) for name in step.metrics}
+    most = {metric.name: metric.most(update.samples) for metric in job.metrics}
+    _check_metrics(update, update.metrics, steps | most)
+    _check_metrics(update, update.validation, {metric.name: metric.most(measured) for metric in job.validation})
+
+
+def _check_metrics(update: Update, given: Mapping[str, MetricSum], most: Mapping[str, int]) -> None:
+    """Raise BadInput unless the metrics are the job's, as they leave a site; ``most`` is each one's largest weight."""
+    thing = update.thing
+    for name, value in given.items():
+        if name not in most:
+            cause, remedy = f"metric {name} is not in the job", "send the job's"
+        elif value.weight > most[name]:
+            cause, remedy = f"metric {name} counts {value.weight} where it may count {most[name]}", "count each once"
+        elif not value.is_rounded:
+            cause, remedy = f"metric {name} has a total that is not a float32", "round it as a site does"
+        else:
+            continue
+        raise BadInput(thing, cause, remedy, code=ErrorCode.BAD_UPDATE, values={"metric": name})
 
 
 def stage_record(

@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -21,6 +21,7 @@ from archipel.privacy import Addend, Step, UpdateSums, addend_of, only_sums, ste
 from archipel.rounds import check_releases, check_what_leaves
 from archipel.strategies import SiteStats, Strategy, check_strategy
 from archipel.tasks.handling import LocalUpdate, WaitForSpace, no_waiting
+from archipel.tasks.measuring import as_they_leave, reported
 from archipel.tasks.sealing import seal, seal_fields
 from archipel.vocabulary import Job, MetricSum, StorageFull, Task, TaskKind, Update
 
@@ -76,7 +77,8 @@ class Compute:
         began = time.monotonic()
         sealed = None
         try:
-            async with self._trainer.run(task) as trained:
+            async with self._trainer.run(task) as given:
+                trained = replace(given, outcome=as_they_leave(job, given.outcome))
                 outcome = trained.outcome
                 if (task.key.kind is not TaskKind.EVALUATE and trained.result is not None) or within_sum:
                     sealed = await self._sealed(task, trained, steps, strategy)
@@ -86,7 +88,7 @@ class Compute:
                 task_hash=record_hash(task),
                 model=sealed.hash if sealed else None,
                 model_bytes=sealed.size if sealed else 0,
-                samples=0 if within_sum else outcome.samples,
+                samples=0 if within_sum else self._counted(task, outcome),
                 metrics={} if within_sum else outcome.metrics | (sealed.reported if sealed else {}),
                 validation={} if within_sum else outcome.validation,
                 seconds=time.monotonic() - began,
@@ -96,8 +98,14 @@ class Compute:
             if sealed is not None:
                 sealed.tensor_file.unlink(missing_ok=True)
             raise
-        kept = outcome.samples if within_sum else None
+        kept = self._counted(task, outcome) if within_sum else None
         return LocalUpdate(update, sealed.tensor_file if sealed else None, outcome.state, kept)
+
+    def _counted(self, task: Task, outcome: Outcome) -> int:
+        """How many samples the update says that it trained on, or measured."""
+        if task.key.kind is not TaskKind.EVALUATE:
+            return outcome.samples.training
+        return outcome.samples.validation if self._job.validation else 0
 
     async def _sealed(
         self, task: Task, trained: Trained, steps: Sequence[Step], strategy: Strategy | None
@@ -108,7 +116,7 @@ class Compute:
             sealing = asyncio.ensure_future(asyncio.to_thread(self._seal, task, trained, tensor_file, steps, strategy))
             try:
                 digest = await asyncio.shield(sealing)
-                return _SealedFile(tensor_file, digest, tensor_file.stat().st_size, _reported(steps))
+                return _SealedFile(tensor_file, digest, tensor_file.stat().st_size, reported(steps))
             except StorageFull as error:
                 await self._wait_for_space(task, error)
                 # What a step measured in the try before does not count.
@@ -128,8 +136,8 @@ class Compute:
         def addend(strategy: Strategy) -> Addend:
             if kind is TaskKind.EVALUATE:
                 return addend_of(job, kind, UpdateSums(validation=outcome.validation))
-            (weight,) = strategy.weights([SiteStats(self._site, outcome.samples)])
-            own = UpdateSums(outcome.samples, weight, outcome.metrics | _reported(steps), outcome.validation)
+            (weight,) = strategy.weights([SiteStats(self._site, outcome.samples.training)])
+            own = UpdateSums(outcome.samples.training, weight, outcome.metrics | reported(steps), outcome.validation)
             return addend_of(job, kind, own)
 
         if strategy is None:
@@ -146,10 +154,6 @@ class _SealedFile:
     hash: str
     size: int
     reported: dict[str, MetricSum]
-
-
-def _reported(steps: Sequence[Step]) -> dict[str, MetricSum]:
-    return {name: value for step in steps for name, value in step.report().items()}
 
 
 def _file_name(task: Task) -> str:

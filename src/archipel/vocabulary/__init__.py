@@ -20,7 +20,6 @@ from archipel.vocabulary.failures import EXCEPTION_CLASSES, Failure
 from archipel.vocabulary.jobs import (
     Baselines,
     Job,
-    MetricSpec,
     OptimiserState,
     PrivacyTerms,
     RosterEntry,
@@ -39,6 +38,7 @@ from archipel.vocabulary.long_work import (
     WorkProgress,
     show_nothing,
 )
+from archipel.vocabulary.metrics import Count, MetricSpec, MetricSum
 from archipel.vocabulary.names import ExperimentId, Hash, Name, SiteName, Value
 from archipel.vocabulary.needs import ARRAY, ColumnNeed, DataKind, DataNeeds, InputValues, ValueRange, differing_values
 from archipel.vocabulary.parameters import HyperParameter, check_arguments
@@ -47,7 +47,7 @@ from archipel.vocabulary.records import JsonObject, Record
 from archipel.vocabulary.registry import Registry
 from archipel.vocabulary.releases import UPDATE_FIELDS, Release
 from archipel.vocabulary.schemas import DType, TensorSchema, TensorSpec
-from archipel.vocabulary.tasks import Count, MetricSum, RoundClosed, Task, TaskKey, TaskKind, TrainingPass, Update
+from archipel.vocabulary.tasks import RoundClosed, Task, TaskKey, TaskKind, TrainingPass, Update
 from archipel.vocabulary.things import ErrorValue, Thing
 
 __all__ = [

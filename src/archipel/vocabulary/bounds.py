@@ -26,3 +26,5 @@ LONGEST_JOB = 8 << 20
 """Bytes of a job as one document; a longer one would break the control stream of every site it is offered to."""
 EXACT = 2**53
 """Whole numbers below it are the same number in JSON, in float64 and in every database."""
+MOST_COUNTED = EXACT // MOST_SITES - 1
+"""What one site may count of anything, so that the sum over all sites is exact too: 900 thousand million."""

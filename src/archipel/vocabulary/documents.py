@@ -25,7 +25,7 @@ def parsed(build: Callable[[Any], T], body: bytes, longest: int) -> T:
 
     Raises ValueError: pydantic's ValidationError for a wrong document, a plain one for a document over a bound.
 
-    >>> from archipel.vocabulary.tasks import MetricSum
+    >>> from archipel.vocabulary.metrics import MetricSum
     >>> parsed(MetricSum.model_validate, b'{"total": 3, "weight": 4}', longest=100).mean()
     0.75
     >>> parsed(MetricSum.model_validate, b'{"total": 3, "weight": 4}', longest=10)

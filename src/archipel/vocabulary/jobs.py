@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, StringConstraints, model_validator
 
 from archipel.vocabulary.bounds import EXACT, LONGEST_TEXT, MOST_METRICS, MOST_PARAMETERS, MOST_ROUNDS, MOST_SITES
+from archipel.vocabulary.metrics import MetricSpec
 from archipel.vocabulary.names import ExperimentId, Hash, Name, SiteName
 from archipel.vocabulary.needs import DataNeeds
 from archipel.vocabulary.parameters import HyperParameter, check_arguments
@@ -18,17 +19,6 @@ from archipel.vocabulary.schemas import TensorSchema
 from archipel.vocabulary.tasks import Arguments
 
 PublicKey = Annotated[str, StringConstraints(pattern=r"^ed25519:[0-9a-f]{64}$")]
-
-
-class MetricSpec(Record):
-    """A number a site may report: a sum and a weight, so that any group of sites has a mean.
-
-    >>> MetricSpec(name="dice", better="higher").name
-    'dice'
-    """
-
-    name: Name
-    better: Literal["higher", "lower"]
 
 
 class Selection(Record):

@@ -7,14 +7,11 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from archipel.vocabulary.bounds import EXACT, MOST_METRICS, MOST_PARAMETERS, MOST_ROUNDS, MOST_SITES
+from archipel.vocabulary.bounds import MOST_PARAMETERS, MOST_ROUNDS, MOST_SITES
+from archipel.vocabulary.metrics import Count, MetricSums
 from archipel.vocabulary.names import ExperimentId, Hash, Name, SiteName, Value
 from archipel.vocabulary.records import Many, Record
 from archipel.vocabulary.things import Thing
-
-Count = Annotated[int, Field(ge=0, lt=EXACT)]
-"""A count: below 2**53 it is the same number in JSON, in float64 and in every database."""
-
 
 Arguments = Annotated[dict[Name, Value], Field(max_length=MOST_PARAMETERS)]
 """Values of hyper-parameters, by name."""
@@ -80,42 +77,6 @@ class Task(Record):
         if self.key.kind is TaskKind.LOCAL and not self.passes:
             raise ValueError("a local task has at least one pass")
         return self
-
-
-LARGEST_TOTAL, SMALLEST_WEIGHT = 1e200, 1e-100
-"""Bounds of a metric that adds up: beyond them the totals of many sites, or their mean, could overflow."""
-
-
-class MetricSum(Record):
-    """A metric as a value that can be added: the sum over samples and how many there were.
-
-    >>> (MetricSum(total=3.0, weight=4.0) + MetricSum(total=1.0, weight=1.0)).mean()
-    0.8
-    """
-
-    total: float
-    weight: Annotated[float, Field(ge=0)]
-
-    def __add__(self, other: MetricSum) -> MetricSum:
-        return MetricSum(total=self.total + other.total, weight=self.weight + other.weight)
-
-    @property
-    def adds_up(self) -> bool:
-        """Whether the mean is a finite number, of this and of its sum with those of all other sites.
-
-        >>> MetricSum(total=1e200, weight=1e-200).adds_up
-        False
-        """
-        counts = self.weight == 0 or SMALLEST_WEIGHT <= self.weight <= EXACT
-        return counts and abs(self.total) <= LARGEST_TOTAL
-
-    def mean(self) -> float:
-        """total / weight. Raises ZeroDivisionError when nothing was counted."""
-        return self.total / self.weight
-
-
-MetricSums = Annotated[dict[Name, MetricSum], Field(max_length=MOST_METRICS)]
-"""Metrics by name."""
 
 
 class Update(Record):

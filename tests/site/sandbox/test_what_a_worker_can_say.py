@@ -151,7 +151,7 @@ async def test_descriptors_that_come_with_an_answer_are_never_received(world: Wo
     )
     outcome = await world.run(worker, code)
     cohort, fraction = world.spec.cohort, world.spec.job.validation_fraction
-    assert outcome.samples == len(cohort.subjects) - len(cohort.held_out(fraction)) > 0
+    assert outcome.samples.training == len(cohort.subjects) - len(cohort.held_out(fraction)) > 0
     assert open_descriptors() == open_now
     await worker.kill()
     assert open_descriptors() == before

@@ -229,7 +229,7 @@ def _validation(text: str | None) -> dict[str, float] | None:
 
 def means(sums: Mapping[str, MetricSum]) -> dict[str, float]:
     """The mean of each metric that was counted at all, and that JSON has a number for."""
-    return {name: total.mean() for name, total in sums.items() if total.weight and total.adds_up}
+    return {name: total.mean() for name, total in sums.items() if total.weight}
 
 
 def check_known(connection: Connection, name: str) -> None:

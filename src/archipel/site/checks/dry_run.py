@@ -100,7 +100,7 @@ class Checks:
                     outcome = await run.train(round_=min(1, job.terms.rounds - 1))
                     notes.number("dummy_round_s", time.monotonic() - began)
                     show(WorkProgress(DUMMY_ROUNDS, 2, 2))
-                    notes.number("dummy_training_samples", outcome.samples)
+                    notes.number("dummy_training_samples", outcome.samples.training)
                     notes.number("dummy_voxels", dummies.voxels)
                     notes.number("dummy_peak_mib", run.peak_mib())
                     losses = _means(outcome.metrics)
@@ -155,7 +155,7 @@ class Checks:
             return self._rung(CheckStep.LOCAL, notes)
         for name, value in _means(outcome.metrics).items():
             notes.number(name, value)
-        notes.go("training", f"{passes} passes over {outcome.samples} samples")
+        notes.go("training", f"{passes} passes over {outcome.samples.training} samples")
         for metric in job.validation:
             if metric.name in after and metric.name in before:
                 self._progress(metric.name, metric.better, before[metric.name], after[metric.name], notes)

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import structlog
 
-from archipel.data import count_samples
+from archipel.data import SampleCounts, count_samples
 from archipel.plans.runtime import Outcome
 from archipel.site.sandbox import tree
 from archipel.site.sandbox.dialogue import Dialogue, Gone, Malformed, NotFinite
@@ -83,7 +83,7 @@ class SandboxedWorker:
         self._process, self._dialogue, self._resources, self._watch = process, dialogue, resources, watch
         self._own = frozenset(tree.descendants(process.pid))
         self._broken: WorkerTaskFailed | None = None
-        self._training_samples = self._validation_samples = 0
+        self._samples = SampleCounts(0, 0)
 
     @property
     def pid(self) -> int:
@@ -107,8 +107,7 @@ class SandboxedWorker:
         Raises WorkerTaskFailed.
         """
         cohort, job = self.spec.cohort, self.spec.job
-        training, validation = await asyncio.to_thread(count_samples, cohort, job.validation_fraction, job.needs)
-        self._training_samples, self._validation_samples = training, validation if job.validation else 0
+        self._samples = await asyncio.to_thread(count_samples, cohort, job.validation_fraction, job.needs)
         reply = await self._guarded(self._ask(Prepare(), ()), self.spec.prepare_wall_s, self.spec.limits.cpu_s)
         if not isinstance(reply, WorkerReady):
             raise await self._misbehaved("answered another question than prepare")
@@ -176,8 +175,7 @@ class SandboxedWorker:
             self._check_names(reply.validation, job.validation)
             # The worker may still write here; a state is only ever given back to it.
             kept = None if state is None else bytes(state.view())
-            samples = self._training_samples if isinstance(request, Train) else self._validation_samples
-            return Outcome(samples, dict(reply.metrics), dict(reply.validation), kept)
+            return Outcome(self._samples, dict(reply.metrics), dict(reply.validation), kept)
         finally:
             if state is not None:
                 state.close()

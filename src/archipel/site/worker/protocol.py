@@ -15,8 +15,8 @@ from pydantic import Field, TypeAdapter
 
 from archipel.vocabulary import Job, Record, Task
 from archipel.vocabulary.bounds import EXACT, MOST_SITES
+from archipel.vocabulary.metrics import MetricSums
 from archipel.vocabulary.plans import LONGEST_PLAN_PATH
-from archipel.vocabulary.tasks import MetricSums
 
 HEADER = struct.Struct("<I")
 LARGEST = 64 << 20

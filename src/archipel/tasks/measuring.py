@@ -1,0 +1,54 @@
+"""What leaves of a metric: a float32 total and a whole weight of no more than the job allows.
+
+It is rounded here, beside the plan, for simulated and for deployed sites alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from archipel.plans.runtime import Outcome
+from archipel.privacy import Step
+from archipel.vocabulary import ArchipelError, ErrorCode, Job, MetricSpec, MetricSum, Thing
+
+
+def as_they_leave(job: Job, outcome: Outcome) -> Outcome:
+    """The outcome with its metrics as they leave the site.
+
+    Raises ArchipelError, code ``plan-error``, for a metric that the job does not have or that counts more than it may,
+    and ``not-finite`` for a total beyond float32.
+    """
+    return replace(
+        outcome,
+        metrics=_bounded(job.metrics, outcome.metrics, outcome.samples.training),
+        validation=_bounded(job.validation, outcome.validation, outcome.samples.validation),
+    )
+
+
+def reported(steps: Sequence[Step]) -> dict[str, MetricSum]:
+    """What the privacy steps say about themselves, as it leaves: each number of weight 1."""
+    found = {name: value for step in steps for name, value in step.report().items()}
+    specs = [MetricSpec(name=name, better="lower") for name in found]
+    return _bounded(specs, found, samples=1)
+
+
+def _bounded(specs: Sequence[MetricSpec], found: Mapping[str, MetricSum], samples: int) -> dict[str, MetricSum]:
+    known, leaving = {spec.name: spec for spec in specs}, {}
+    for name, value in found.items():
+        if name not in known:
+            remedy = f"declare it; the job has {', '.join(known) or 'none'}"
+            raise ArchipelError(Thing("metric", name), "is not in the job", remedy, code=ErrorCode.PLAN_ERROR)
+        spec = known[name]
+        most = spec.most(samples)
+        if value.weight > most:
+            raise ArchipelError(
+                Thing("metric", name),
+                f"counts {value.weight} of {most} {spec.counts}s",
+                "give the weight what the metric counts, once each; if that is not samples, declare it: "
+                f'MetricSpec(name="{name}", better="{spec.better}", counts="lesion", largest_weight=1000)',
+                code=ErrorCode.PLAN_ERROR,
+                values={"weight": value.weight, "most": most},
+            )
+        leaving[name] = value.rounded(name)
+    return leaving
