@@ -72,10 +72,10 @@ def test_ordinary_text_is_shown_as_it_is(text: str) -> None:
 def test_every_field_that_leaves_is_spoken_of(hospital: StateFolder) -> None:
     spoken = {
         "model": "the trained model (12 bytes)",
-        "samples": "How many subjects or samples",
+        "samples": "How many samples it was trained on",
         "metrics": "While training: loss",
         "validation": "From measuring: accuracy, dice",
-        "seconds": "the seconds it took",
+        "seconds": "the whole seconds it took",
         "failure": "If it fails: a code, a kind of error, a line number",
     }
     assert set(spoken) == set(UPDATE_FIELDS)

@@ -14,20 +14,26 @@ class SitePolicy(Record):
     """What this site lets a job ask for, whatever a person approves.
 
     ``releases``: how an update may leave. The limits are the most a job's worker may use here. ``minimum_cell``: a
-    smaller count of subjects is disclosed as ``<5``, never as its number.
+    smaller count of subjects is disclosed as ``<5``, never as its number. ``maximum_reported_bytes``: the most that a
+    plan may be able to tell in one attempt beside its weights.
     """
 
     releases: tuple[Release, ...] = (Release.SUM, Release.INDIVIDUALLY)
     minimum_subjects: Annotated[int, Field(ge=1)] = 2
     minimum_cell: Annotated[int, Field(ge=1)] = 5
     maximum_rounds: Annotated[int, Field(ge=1)] = 10_000
+    maximum_reported_bytes: Annotated[int, Field(ge=1)] = 512
     limits: WorkerLimits = WorkerLimits(
         memory_mb=16_384, cpu_s=86_400, wall_s=86_400, tmp_mb=4_096, processes=256, threads=64
     )
 
 
-def objections(job: Job, policy: SitePolicy, subjects: int, strategy_needs: Release | None) -> list[str]:
+def objections(
+    job: Job, policy: SitePolicy, subjects: int, strategy_needs: Release | None, reported: int = 0
+) -> list[str]:
     """Why this site will not run the job with a cohort of ``subjects``: one sentence each, none if the job is allowed.
+
+    ``reported`` is how many bytes its plan can tell in one attempt beside its weights.
 
     ``strategy_needs`` is what must leave the sites for the job's strategy to work, None if the site does not know
     the strategy; it matters if only sums may leave.
@@ -45,6 +51,11 @@ def objections(job: Job, policy: SitePolicy, subjects: int, strategy_needs: Rele
         against.append(f"the cohort has {subjects} subjects; the plan needs {job.needs.minimum_subjects}")
     if job.terms.rounds > policy.maximum_rounds:
         against.append(f"the job has {job.terms.rounds} rounds; the policy allows {policy.maximum_rounds}")
+    if reported > policy.maximum_reported_bytes:
+        against.append(
+            f"beside the weights the plan could tell {reported} bytes per attempt; the policy allows "
+            f"{policy.maximum_reported_bytes} (maximum_reported_bytes): report fewer metrics"
+        )
     for name, most in policy.limits.model_dump().items():
         asked = getattr(job.limits, name)
         if asked > most:

@@ -3,6 +3,7 @@
 It knows tensors and numbers; it does not know tasks, files or how an update is sent.
 """
 
+from archipel.privacy.capacity import most_seconds, reported_bytes
 from archipel.privacy.steps import STEPS, Step, steps_of
 from archipel.privacy.summed_fields import (
     Addend,
@@ -24,7 +25,9 @@ __all__ = [
     "addend_of",
     "declared_metrics",
     "field_names",
+    "most_seconds",
     "only_sums",
+    "reported_bytes",
     "steps_of",
     "update_schema",
 ]

@@ -17,7 +17,7 @@ from typing import Protocol
 
 from archipel.governance import record_hash
 from archipel.plans.runtime import Outcome
-from archipel.privacy import Addend, Step, UpdateSums, addend_of, only_sums, steps_of
+from archipel.privacy import Addend, Step, UpdateSums, addend_of, most_seconds, only_sums, steps_of
 from archipel.rounds import check_releases, check_what_leaves
 from archipel.strategies import SiteStats, Strategy, check_strategy
 from archipel.tasks.handling import LocalUpdate, WaitForSpace, no_waiting
@@ -91,7 +91,7 @@ class Compute:
                 samples=0 if within_sum else self._counted(task, outcome),
                 metrics={} if within_sum else outcome.metrics | (sealed.reported if sealed else {}),
                 validation={} if within_sum else outcome.validation,
-                seconds=time.monotonic() - began,
+                seconds=min(int(time.monotonic() - began), most_seconds(job, len(task.passes) or 1)),
             )
             check_what_leaves(job, update)
         except BaseException:

@@ -44,6 +44,10 @@ EXCEPTION_CLASSES = frozenset(
 """Exception classes that are named outside the site; every other class leaves as ``Exception``."""
 
 
+MOST_LINES = 2**16
+"""Lines of a plan's file that a failure can name; a later one leaves unnamed, so that it tells nothing of the data."""
+
+
 def known_class(name: str) -> str:
     """The class as it is named outside.
 

@@ -84,7 +84,8 @@ class Update(Record):
     ``model``.
 
     ``samples`` is the weight n of this site's end weights in sum(n*w)/sum(n). ``metrics`` come from training,
-    ``validation`` from validating the task's model before training. ``seconds`` is wall time in the worker.
+    ``validation`` from validating the task's model before training. ``seconds`` is wall time in
+    the worker: whole seconds, no more than the job allows.
     """
 
     key: TaskKey
@@ -95,7 +96,7 @@ class Update(Record):
     samples: Count
     metrics: MetricSums = {}
     validation: MetricSums = {}
-    seconds: Annotated[float, Field(ge=0)] = 0.0
+    seconds: Count = 0
 
     @property
     def thing(self) -> Thing:

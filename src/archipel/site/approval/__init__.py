@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from archipel.site.approval.explanation import duration, explain_offer, few_measure
     from archipel.site.approval.offers import Offer
     from archipel.site.approval.past_decisions import EarlierDecision, earlier_decisions, newest_line
+    from archipel.site.approval.policy_objections import samples_for
 else:
     __getattr__, __dir__ = lazy_names(
         __name__,
@@ -23,6 +24,7 @@ else:
             "explanation": ["duration", "explain_offer", "few_measure"],
             "offers": ["Offer"],
             "past_decisions": ["EarlierDecision", "earlier_decisions", "newest_line"],
+            "policy_objections": ["samples_for"],
         },
         modules=["authorisation", "decisions", "disclosure", "offers", "suitability"],
     )
@@ -40,5 +42,6 @@ __all__ = [
     "few_measure",
     "newest_line",
     "offers",
+    "samples_for",
     "suitability",
 ]

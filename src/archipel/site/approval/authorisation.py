@@ -19,7 +19,7 @@ from archipel.governance import (
     check_withdrawal,
     job_hash,
 )
-from archipel.site.approval.policy_objections import policy_objections
+from archipel.site.approval.policy_objections import policy_objections, samples_for
 from archipel.site.cohorts import stored_cohorts
 from archipel.site.state import OfferState, StateFolder, schema
 from archipel.site.withdrawals import withdrawals
@@ -103,7 +103,9 @@ def authorise(site: StateFolder, experiment: str, job: str) -> Authorisation:
     allowed = _proven(stored, site.identity.public, site.cohort_key)
     if out.signed:
         _check_enough(site.settings.policy, thing, allowed)
-    against = policy_objections(allowed.job, site.settings.policy, len(allowed.cohort.subjects))
+    against = policy_objections(
+        allowed.job, site.settings.policy, len(allowed.cohort.subjects), samples_for(allowed.job, allowed.cohort)
+    )
     if against:
         remedy, show = "the site's policy must allow this first", ShowOffer(experiment=experiment)
         raise Refused(thing, "; ".join(against), remedy, values={"experiment": experiment}, command=show)

@@ -6,11 +6,13 @@ what a terminal shows are made visible.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from archipel.data import SampleCounts
 from archipel.data.volumes import ON_TOP, names_in
+from archipel.privacy import reported_bytes
 from archipel.site.state import SandboxRule, SiteSettings
-from archipel.vocabulary import HyperParameter, Job, OptimiserState, Release, StepTerms
+from archipel.vocabulary import BadInput, HyperParameter, Job, MetricSpec, OptimiserState, Release, StepTerms
 from archipel.vocabulary.counting import pluralise
 from archipel.vocabulary.visible import escape_hidden_lines
 
@@ -28,19 +30,21 @@ def explain_offer(
     asked_by: str = "",
     held_out: int | None = None,
     options: Mapping[str, str] | None = None,
+    samples: SampleCounts | None = None,
 ) -> list[tuple[str, str]]:
     """Questions a person would ask about the job, each with its answer in plain words.
 
     ``dataset`` and ``subjects`` say what it would run on here, ``asked_by`` the access token that the server named,
     ``held_out`` how many of the subjects only measure the model, where that is settled, ``options`` how the site reads
-    the dataset.
+    the dataset; ``samples`` are those to train and to validate on, or all of them on both sides while that is not
+    settled.
     """
     return [
         ("Who asks?", _asks(job, settings, federation, asked_by)),
         ("What for?", _purpose(job)),
         ("What runs?", _model(job)),
         ("On which data?", _data(job, settings, dataset, subjects, held_out, options or {})),
-        ("What leaves this site?", _leaves(job)),
+        ("What leaves this site?", _leaves(job, samples)),
         ("What stays here?", _stays(job)),
         ("For how long?", _rounds(job)),
         ("What may the researcher change later?", _changes(job)),
@@ -158,7 +162,7 @@ def _parameters(step: StepTerms) -> str:
     return f"({values})" if values else ""
 
 
-def _leaves(job: Job) -> str:
+def _leaves(job: Job, samples: SampleCounts | None) -> str:
     alone = job.privacy.release is Release.INDIVIDUALLY
     how = (
         "the server sees this site's own model"
@@ -167,12 +171,15 @@ def _leaves(job: Job) -> str:
         "over sites; they are not masked yet, so a server that breaks this rule could read this site's"
     )
     words = [
-        f"After every round the trained model ({_size(job.tensors.nbytes)}); {how}.",
-        "How many subjects or samples it was trained on and the seconds it took."
+        f"After every round the trained model ({_size(job.tensors.nbytes)}); {how}. Its weights can carry "
+        "anything that fits into them, whatever the plan says that it does.",
+        *_reported(job, samples),
+        "How many samples it was trained on, which this site counts itself, and the whole seconds it took."
         if alone
-        else "How many subjects or samples it was trained on, only within the sum; the seconds it took, individually.",
-        f"While training: {_names([metric.name for metric in job.metrics])}, as sums with their weights.",
-        f"From measuring: {_names([metric.name for metric in job.validation])}, as sums with their weights.",
+        else "How many samples it was trained on, which this site counts itself, only within the sum; the whole "
+        "seconds it took, individually.",
+        f"While training: {_metrics(job.metrics)}.",
+        f"From measuring: {_metrics(job.validation)}.",
         "If it fails: a code, a kind of error, a line number of the plan and a sentence the agent wrote.",
     ]
     if job.privacy.steps:
@@ -190,6 +197,18 @@ def _leaves(job: Job) -> str:
         "known patient was among them."
     )
     return " ".join(words)
+
+
+def _reported(job: Job, samples: SampleCounts | None) -> list[str]:
+    """How much a plan can tell beside the weights, where the samples and the privacy steps are known."""
+    if samples is None:
+        return []
+    try:
+        most = reported_bytes(job, *samples)
+    except BadInput:
+        # The reasons against the job say which privacy step is not known here.
+        return []
+    return [f"Beside the weights the plan can tell at most {most:,} bytes per attempt, in all that follows."]
 
 
 def _stays(job: Job) -> str:
@@ -243,8 +262,17 @@ def _limits(job: Job, settings: SiteSettings) -> str:
     )
 
 
-def _names(names: list[str]) -> str:
-    return ", ".join(names) or "nothing"
+def _metrics(metrics: Sequence[MetricSpec]) -> str:
+    """Metrics with what they count; a float32 total and a whole weight leave for each."""
+    if not metrics:
+        return "nothing"
+    names = [
+        metric.name
+        if metric.largest_weight is None
+        else f"{metric.name} (over at most {metric.largest_weight:,} {metric.counts}s)"
+        for metric in metrics
+    ]
+    return f"{', '.join(names)}, as totals with the number of samples counted"
 
 
 def _size(count: int) -> str:

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+from archipel.data import Cohort, SampleCounts, count_samples
 from archipel.governance import SitePolicy, objections
-from archipel.privacy import steps_of
+from archipel.privacy import reported_bytes, steps_of
 from archipel.strategies import known_needs
 from archipel.vocabulary import BadInput, Job
 
 
-def policy_objections(job: Job, policy: SitePolicy, subjects: int) -> list[str]:
+def policy_objections(job: Job, policy: SitePolicy, subjects: int, samples: SampleCounts) -> list[str]:
     """One sentence for each reason not to run the job with a cohort of so many subjects; none when it may run.
+
+    ``samples`` are those to train and to validate on.
 
     A privacy step that is not known here, and parameters that a step or a known strategy does not take, are such
     reasons: a person reads them beside the others.
     """
-    return [*_of_policy(job, policy, subjects), *_of_steps(job)]
+    against = _of_steps(job)
+    reported = 0 if against else reported_bytes(job, *samples)
+    return [*_of_policy(job, policy, subjects, reported), *against]
+
+
+def samples_for(job: Job, cohort: Cohort) -> SampleCounts:
+    """How many samples of the cohort the job's plan trains and validates on."""
+    return count_samples(cohort, job.validation_fraction, job.needs)
 
 
 def _of_steps(job: Job) -> list[str]:
@@ -25,11 +35,11 @@ def _of_steps(job: Job) -> list[str]:
     return []
 
 
-def _of_policy(job: Job, policy: SitePolicy, subjects: int) -> list[str]:
+def _of_policy(job: Job, policy: SitePolicy, subjects: int, reported: int) -> list[str]:
     try:
         needs = known_needs(job.strategy)
     except BadInput as error:
         misfit = f"strategy {job.strategy.name} does not take what the job gives it ({error.thing}: {error.cause})"
         # What it would need from the sites cannot be said then, and is no second reason.
-        return [*objections(job, policy, subjects, job.privacy.release), misfit]
-    return objections(job, policy, subjects, needs)
+        return [*objections(job, policy, subjects, job.privacy.release, reported), misfit]
+    return objections(job, policy, subjects, needs, reported)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from archipel.data import Answer, Cohort, Verdict, check_needs
-from archipel.site.approval.policy_objections import policy_objections
+from archipel.data import Answer, Cohort, SampleCounts, Verdict, check_needs
+from archipel.site.approval.policy_objections import policy_objections, samples_for
 from archipel.site.cohorts import cohort_versions
 from archipel.site.datasets import catalog
 from archipel.site.state import StateFolder
@@ -30,12 +30,12 @@ def rules_against(site: StateFolder, job: Job, entry: catalog.Dataset, cohort: C
 
     ``cohort`` is the one that would be approved, where that is settled; without it, all subjects of the dataset.
     """
-    subjects = (
-        entry.subjects
-        if cohort is None
-        else len(cohort_versions.as_it_stands(site.database, site.cohort_key, cohort).subjects)
-    )
-    reasons = policy_objections(job, site.settings.policy, subjects)
+    if cohort is None:
+        subjects, samples = entry.subjects, SampleCounts(entry.summary.samples, entry.summary.samples)
+    else:
+        left = cohort_versions.as_it_stands(site.database, site.cohort_key, cohort)
+        subjects, samples = len(left.subjects), samples_for(job, left)
+    reasons = policy_objections(job, site.settings.policy, subjects, samples)
     if cohort is not None and cohort.validation_fraction not in (None, job.validation_fraction):
         reasons.append(
             f"version {cohort.version} of dataset {entry.name} keeps {cohort.validation_fraction:g} for validation; "

@@ -50,6 +50,7 @@ from archipel.vocabulary import (
     Task,
     TaskKind,
 )
+from archipel.vocabulary.failures import MOST_LINES
 
 _log = structlog.get_logger("archipel.sandbox")
 _MAY_SAY = frozenset(
@@ -323,7 +324,7 @@ class SandboxedWorker:
         if blob is None or line is None:
             return False
         with self.spec.open_file(blob) as path:
-            return 1 <= line <= path.read_bytes().count(b"\n") + 1
+            return 1 <= line <= min(path.read_bytes().count(b"\n") + 1, MOST_LINES)
 
     async def _misbehaved(self, detail: str) -> WorkerTaskFailed:
         """The worker broke the protocol and is ended."""

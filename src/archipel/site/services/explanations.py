@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from archipel.data import Answer, Cohort
-from archipel.site.approval import Offer, explain_offer, suitability
+from archipel.data import Answer, Cohort, SampleCounts
+from archipel.site.approval import Offer, explain_offer, samples_for, suitability
 from archipel.site.cohorts import cohort_versions
 from archipel.site.datasets import Dataset
 from archipel.site.state import StateFolder
@@ -30,8 +30,10 @@ def explain_on(site: StateFolder, offer: Offer, entry: Dataset, cohort: Cohort |
     left = None if cohort is None else cohort_versions.as_it_stands(site.database, site.cohort_key, cohort)
     subjects, held_out = (entry.subjects, None) if left is None else (len(left.subjects), len(left.validation or ()))
     options = (entry if cohort is None else cohort).options
+    every = entry.summary.samples
+    samples = SampleCounts(every, every) if left is None else samples_for(offer.job, left)
     answers = explain_offer(
-        offer.job, site.settings, site.joined().name, entry.name, subjects, offer.asked_by, held_out, options
+        offer.job, site.settings, site.joined().name, entry.name, subjects, offer.asked_by, held_out, options, samples
     )
     met = "\n".join(f"- {answer}" for answer in suitability.needs_met(offer.job, entry, cohort))
     against = suitability.reasons_against(site, offer.job, entry, cohort)

@@ -72,6 +72,8 @@ minimum_subjects = 2
 # A dataset or cohort of fewer subjects than this is disclosed as "<5", never by its number.
 minimum_cell = 5
 maximum_rounds = 10000
+# Bytes that a plan may be able to tell in one attempt beside its weights: by metrics, seconds and how it fails.
+maximum_reported_bytes = 512
 
 [policy.limits]
 memory_mb = 16384

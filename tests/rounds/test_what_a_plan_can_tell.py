@@ -1,0 +1,158 @@
+"""The stated capacity of an update beside its weights is what a plan written to smuggle really gets out, no more."""
+
+from __future__ import annotations
+
+import random
+import struct
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from scripted_fleet import job
+
+from archipel.data import SampleCounts
+from archipel.governance import job_hash, record_hash
+from archipel.plans.runtime import Outcome
+from archipel.privacy import reported_bytes
+from archipel.privacy.capacity import FLOATS, failures, updates
+from archipel.rounds.accounting import check_update
+from archipel.tasks import Compute, Trained, computing
+from archipel.tensors import encode
+from archipel.vocabulary import (
+    BadInput,
+    Job,
+    MetricSpec,
+    MetricSum,
+    Task,
+    TaskKey,
+    TaskKind,
+    TrainingPass,
+    Update,
+    WorkerLimits,
+)
+
+HELD = SampleCounts(training=40, validation=11)
+RECALL = MetricSpec(name="recall", better="higher", counts="lesion", largest_weight=1000)
+LOSS, DICE = MetricSpec(name="loss", better="lower"), MetricSpec(name="dice", better="higher")
+JOB = job(metrics=(LOSS,), validation=(DICE, RECALL), limits=WorkerLimits(wall_s=3.5))
+MODEL = encode({"weight": np.zeros(3), "count": np.zeros((), np.int64)})
+
+
+def task(job: Job, kind: TaskKind) -> Task:
+    key = TaskKey(experiment=job.experiment, round=1, kind=kind)
+    passes = (TrainingPass(round=1),) if kind is TaskKind.TRAIN else ()
+    return Task(key=key, job_hash=job_hash(job), models=(job.initial_model,), passes=passes)
+
+
+def float_number(total: float) -> int:
+    """The place of a float32 among those that are finite, with one zero: 0 to FLOATS - 1."""
+    (bits,) = struct.unpack("<I", struct.pack("<f", total))
+    size = bits & 0x7FFFFFFF
+    return 2 * size - (bits >> 31) if size else 0
+
+
+def numbered_float(number: int) -> float:
+    size, negative = (number + 1) // 2, number % 2
+    (total,) = struct.unpack("<f", struct.pack("<I", size | negative << 31))
+    return float(total)
+
+
+def smuggled(secret: int, specs: Sequence[MetricSpec], samples: int) -> tuple[int, dict[str, MetricSum]]:
+    """What is left of the secret, and the metrics that carry the rest of it."""
+    metrics = {}
+    for spec in specs:
+        states = 1 + (spec.most(samples) + 1) * FLOATS
+        secret, digit = divmod(secret, states)
+        if digit:
+            weight, number = divmod(digit - 1, FLOATS)
+            metrics[spec.name] = MetricSum(total=numbered_float(number), weight=weight)
+    return secret, metrics
+
+
+def read_back(update: Update, job: Job) -> int:
+    """The secret, by whoever gets the update."""
+    secret = update.seconds
+    for specs, found, samples in (
+        (job.validation, update.validation, HELD.validation),
+        (job.metrics, update.metrics, HELD.training),
+    ):
+        for spec in reversed(specs):
+            value, states = found.get(spec.name), 1 + (spec.most(samples) + 1) * FLOATS
+            digit = 0 if value is None else 1 + value.weight * FLOATS + float_number(value.total)
+            secret = secret * states + digit
+    return secret
+
+
+class Smuggler:
+    """A plan that says a number of any size with all that it may report, and takes as long as the number asks for."""
+
+    def __init__(self, secret: int, job: Job, clock: SimpleNamespace) -> None:
+        secret, metrics = smuggled(secret, job.metrics, HELD.training)
+        self.seconds, validation = smuggled(secret, job.validation, HELD.validation)
+        self.outcome, self.clock = Outcome(HELD, metrics, validation), clock
+
+    @asynccontextmanager
+    async def run(self, task: Task) -> AsyncIterator[Trained]:
+        self.clock.now += self.seconds + 0.4
+        yield Trained(self.outcome, memoryview(MODEL))
+
+
+async def test_a_plan_gets_out_exactly_as_many_bytes_as_are_stated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    states = updates(JOB, TaskKind.TRAIN, *HELD)
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(computing, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    draw = random.Random(7)
+    doing = task(JOB, TaskKind.TRAIN)
+    for secret in (0, 1, states - 1, *(draw.randrange(states) for _ in range(50))):
+        made = await Compute(JOB, "a", Smuggler(secret, JOB, clock), tmp_path)(doing)
+        check_update(JOB, doing, made.update, has_file=True)
+        arrived = Update.model_validate_json(made.update.model_dump_json())
+        assert read_back(arrived, JOB) == secret
+    # Nothing more can be told: one more is beyond the longest time, and is cut to it.
+    made = await Compute(JOB, "a", Smuggler(states, JOB, clock), tmp_path)(doing)
+    assert read_back(made.update, JOB) < states
+    bits = (states + failures(JOB) - 1).bit_length()
+    assert reported_bytes(JOB, *HELD) == -(-bits // 8) == 15
+
+
+def test_every_float_that_is_finite_is_counted_once() -> None:
+    largest = 3.4028234663852886e38
+    assert numbered_float(FLOATS - 1) == largest or numbered_float(FLOATS - 2) == largest
+    for number in (0, 1, 2, 12_345, FLOATS // 2, FLOATS - 1):
+        assert float_number(numbered_float(number)) == number
+        assert np.isfinite(np.float32(numbered_float(number)))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        MetricSum(total=1.0, weight=41),
+        MetricSum(total=0.1, weight=1),
+        MetricSum(total=1e-60, weight=1),
+        MetricSum(total=1e39, weight=1),
+    ],
+    ids=["more samples than there are", "digits beyond float32", "below float32", "beyond float32"],
+)
+def test_a_server_takes_nothing_that_a_site_would_not_send(value: MetricSum) -> None:
+    doing = task(JOB, TaskKind.TRAIN)
+    update = Update(
+        key=doing.key, site="a", task_hash=record_hash(doing), model=JOB.initial_model, samples=40,
+        metrics={"loss": value},
+    )  # fmt: skip
+    with pytest.raises(BadInput, match="metric loss"):
+        check_update(JOB, doing, update, has_file=True)
+
+
+def test_a_thousand_metrics_are_said_to_carry_what_they_carry() -> None:
+    many = tuple(MetricSpec(name=f"m{number}", better="lower") for number in range(1000))
+    # A float32 total and a weight of up to 11: 35.6 bits each.
+    assert reported_bytes(job(metrics=(LOSS,), validation=many), *HELD) == pytest.approx(35.585 * 1000 / 8, abs=8)
+
+
+def test_a_job_of_few_samples_can_tell_less() -> None:
+    assert reported_bytes(JOB, 0, 0) < reported_bytes(JOB, *HELD) < reported_bytes(JOB, 10**9, 10**9)
