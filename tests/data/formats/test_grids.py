@@ -14,7 +14,7 @@ from nibabel.eulerangles import euler2mat
 from archipel.data import format_named, scan
 from archipel.data.volumes import GridRule, Placed, check_one_grid
 from archipel.data.volumes.decoding import _qform
-from archipel.data.volumes.geometry import _above, apart_mm, in_whole_grid, offset_within, sides_mm
+from archipel.data.volumes.geometry import _above, apart_mm, in_whole_grid, offset_within, voxel_spacing_mm
 from archipel.vocabulary import BadInput
 
 lengths = st.floats(-500, 500, allow_nan=False)
@@ -33,7 +33,7 @@ shapes = st.tuples(*[st.integers(1, 300)] * 3)
 
 @given(grids())
 def test_the_sides_of_a_voxel_are_to_the_last_bit_the_norms_of_the_affines_columns(affine):
-    assert list(sides_mm(affine)) == np.linalg.norm(affine[:3, :3], axis=0).tolist()
+    assert list(voxel_spacing_mm(affine)) == np.linalg.norm(affine[:3, :3], axis=0).tolist()
     assert apart_mm((3, 4, 5), affine, affine.copy()) == 0
 
 

@@ -21,7 +21,7 @@ from archipel.data.limits import DATA_LIMITS, DataLimits
 from archipel.data.sample_data import Affine
 from archipel.data.volumes import itk_headers
 from archipel.data.volumes.detached_data import read_data
-from archipel.data.volumes.geometry import apart_mm, sides_mm
+from archipel.data.volumes.geometry import apart_mm, voxel_spacing_mm
 from archipel.data.volumes.unpacking import GZIP, MOST_GAIN, BrokenOff, unpacked
 from archipel.data.volumes.volume_facts import Segment
 from archipel.data.volumes.volume_header import NOT_3D, Stored, bad_volume, damaged
@@ -172,7 +172,7 @@ def _checked(path: Path, found: Decoded) -> Decoded:
 
 def _is_grid(affine: Affine) -> bool:
     """Whether the axes have lengths and directions of their own, however small the voxels are."""
-    sizes = sides_mm(affine)
+    sizes = voxel_spacing_mm(affine)
     return min(sizes) > 1e-9 and bool(abs(np.linalg.det(affine[:3, :3] / sizes)) > 1e-6)
 
 

@@ -29,10 +29,10 @@ _ANYTHING_MM = 1000.0
 _CORNERS = np.array(list(product((0.0, 1.0), repeat=3)))
 
 
-def sides_mm(affine: Affine) -> tuple[float, float, float]:
+def voxel_spacing_mm(affine: Affine) -> tuple[float, float, float]:
     """The lengths of a voxel's sides in millimetres, to the last bit those of ``numpy.linalg.norm``.
 
-    >>> sides_mm(np.diag([1.0, 2.0, 3.0, 1.0]))
+    >>> voxel_spacing_mm(np.diag([1.0, 2.0, 3.0, 1.0]))
     (1.0, 2.0, 3.0)
     """
     # Every file has one of these: numpy takes twenty times as long for nine numbers.
@@ -64,7 +64,7 @@ class GridRule:
         """The tolerance for grids that are compared with one of this affine."""
         if self.tolerance_mm is not None:
             return self.tolerance_mm
-        return USUAL_SHARE * min(sides_mm(affine))
+        return USUAL_SHARE * min(voxel_spacing_mm(affine))
 
 
 class Placed(NamedTuple):
@@ -125,7 +125,7 @@ def check_one_grid(name: str, first: Placed, second: Placed, rule: GridRule) -> 
                 f"if the {which} was drawn on this {other}, voxel for voxel, give its file the {other}'s geometry "
                 f"(nibabel: Nifti1Image(voxels, {other}.affine)); else {remedy}"
             )
-    elif apart < 10 * USUAL_SHARE * min(sides_mm(first.affine)):
+    elif apart < 10 * USUAL_SHARE * min(voxel_spacing_mm(first.affine)):
         remedy += f"; if so little does not matter, add the dataset with --option {TOLERANCE_OPTION}={_above(apart)}"
     raise BadInput(name, cause, remedy, code=ErrorCode.BAD_DATA)
 

@@ -17,7 +17,7 @@ from archipel.data.samples import LABEL, DataIssue
 from archipel.data.volumes import volumes
 from archipel.data.volumes.decoding import Decoded, bad_volume, decode
 from archipel.data.volumes.detached_data import data_beside
-from archipel.data.volumes.geometry import GridRule, Placed, check_one_grid, sides_mm
+from archipel.data.volumes.geometry import GridRule, Placed, check_one_grid, voxel_spacing_mm
 from archipel.data.volumes.label_volumes import share_of_changes
 from archipel.data.volumes.overlaps import Overlaps
 from archipel.data.volumes.segment_options import segment_rules, structures_in
@@ -194,7 +194,7 @@ def _structure_facts(root: Path, structures: Mapping[int, str], rules: Structure
     return MaskFacts(
         shape=whole.values.shape,
         affine=tuple(map(tuple, whole.affine.tolist())),
-        spacing=tuple(round(size, 5) for size in sides_mm(whole.affine)),
+        spacing=tuple(round(size, 5) for size in voxel_spacing_mm(whole.affine)),
         is_placed=whole.is_placed,
         label_voxels={str(value): int(counts[value]) for value in np.flatnonzero(counts)},
         voxels=volumes.voxel_hash(whole.values),

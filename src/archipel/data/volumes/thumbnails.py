@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from archipel.data.files import Folder, Purpose
 from archipel.data.volumes import png
 from archipel.data.volumes.decoding import Decoded, bad_volume, decode
-from archipel.data.volumes.geometry import GridRule, Placed, in_whole_grid, offset_within, sides_mm
+from archipel.data.volumes.geometry import GridRule, Placed, in_whole_grid, offset_within, voxel_spacing_mm
 from archipel.data.volumes.label_volumes import LabelReading, label_of
 from archipel.data.volumes.orientation import Orientation
 from archipel.data.volumes.segment_options import segment_rules
@@ -198,7 +198,7 @@ def _turned(path: Path, found: Decoded, channel: int | None) -> tuple[NDArray[An
     if volume.ndim != 3:
         raise bad_volume(path, f"has {volume.ndim} dimensions")
     turn = Orientation.of(found.affine)
-    spacing = sides_mm(found.affine)
+    spacing = voxel_spacing_mm(found.affine)
     view = volume.transpose(turn.axes)
     flips = tuple(slice(None, None, -1 if flip else 1) for flip in turn.flipped)
     return view[flips], tuple(spacing[axis] for axis in turn.axes)

@@ -20,7 +20,7 @@ from archipel.data.limits import DATA_LIMITS, DataLimits
 from archipel.data.sample_data import Affine, FloatVolume, LabelVolume
 from archipel.data.samples import LABEL, problem_of
 from archipel.data.volumes.decoding import Decoded, bad_volume, decode, is_picture
-from archipel.data.volumes.geometry import GridRule, Placed, in_whole_grid, offset_within, sides_mm
+from archipel.data.volumes.geometry import GridRule, Placed, in_whole_grid, offset_within, voxel_spacing_mm
 from archipel.data.volumes.label_volumes import LabelReading, label_of, share_of_changes
 from archipel.data.volumes.segment_options import segment_rules
 from archipel.data.volumes.segments import AS_STORED, SegmentRules
@@ -217,7 +217,7 @@ def _grid(shape: tuple[int, ...], found: Decoded) -> dict[str, Any]:
     return {
         "shape": shape,
         "affine": tuple(map(tuple, found.affine.tolist())),
-        "spacing": tuple(round(size, 5) for size in sides_mm(found.affine)),
+        "spacing": tuple(round(size, 5) for size in voxel_spacing_mm(found.affine)),
         "is_placed": found.is_placed,
         "unit": found.unit,
         "forms_apart_mm": found.forms_apart_mm,
