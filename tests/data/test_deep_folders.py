@@ -21,8 +21,9 @@ DEPTH = 400
 
 
 @pytest.fixture(autouse=True)
-def few_calls() -> Iterator[None]:
-    """At most 300 functions that call one another, besides those of pytest."""
+def few_calls(tmp_path: Path) -> Iterator[None]:
+    """At most 300 functions that call one another, besides those of pytest, until its own folders are removed."""
+    assert tmp_path.is_dir()
     before = sys.getrecursionlimit()
     sys.setrecursionlimit(len(inspect.stack()) + 300)
     yield

@@ -68,23 +68,6 @@ def test_label_names_without_label_volumes_are_an_error(terminal: Terminal, tmp_
     assert "are named (1 sick)" in str(terminal("dataset", "map", "rows", "--label", "1=sick").exception)
 
 
-def test_masks_that_were_saved_as_pictures_are_pointed_out_until_the_mapping_knows_them(
-    hospital: StateFolder, tmp_path: Path
-) -> None:
-    root = write_pairs(tmp_path / "d", 2)
-    for number in range(2):
-        label = np.zeros((6, 7, 8), np.uint8)
-        label[1:4, 1:5, 1:3] = 255
-        write_volume(root / f"labels/sub-{number:02}.nii.gz", label)
-    (line,) = datasets.add(hospital, "masks", root, "nifti-pairs", by=ANNA).unmatched
-    assert line == (
-        "labels: the masks hold 0, 255, as pictures do (255 in 2 of 2 samples); if 255 is white, write 255 = 1 under "
-        "[labels] in the mapping"
-    )
-    mapped = DataMapping(labels={"255": 1})
-    assert datasets.add(hospital, "mapped", root, "nifti-pairs", mapping=mapped, by=ANNA).unmatched == ()
-
-
 def test_the_tolerance_that_an_error_names_is_typed_as_it_is(terminal: Terminal, tmp_path: Path) -> None:
     root = write_pairs(tmp_path / "d", 2)
     moved = np.eye(4)

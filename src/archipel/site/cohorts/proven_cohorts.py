@@ -5,9 +5,8 @@ A person who can write the site's database could change what the next version ta
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from sqlalchemy import Connection, RowMapping, func, select
 
@@ -27,7 +26,7 @@ def check_none_is_gone(connection: Connection, dataset: str, newest: int) -> Non
     frozen = select(func.max(body[1])).where(_lines.c.kind == SiteJournalKind.COHORT_FROZEN, body[0] == dataset)
     journaled = connection.scalar(frozen) or 0
     if journaled > newest:
-        raise _changed({"dataset": dataset, "version": journaled}, "is gone")
+        raise _changed(dataset, journaled, "is gone")
 
 
 def row(connection: Connection, dataset: str, number: int | None) -> RowMapping:
@@ -54,7 +53,7 @@ def checked(connection: Connection, cohort_key: bytes, row: RowMapping) -> Cohor
         cohort = stored_cohorts.read(connection, row["hash"])
         hashed = cohort_hash(cohort, cohort_key)
     if (hashed, cohort.dataset, cohort.version) != (row["hash"], row["dataset"], row["version"]):
-        raise _changed(row, "is not what was frozen")
+        raise _changed(row["dataset"], row["version"], "is not what was frozen")
     return cohort
 
 
@@ -63,12 +62,12 @@ def _unreadable_named(row: RowMapping) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        raise _changed(row, "cannot be read") from error
+        raise _changed(row["dataset"], row["version"], "cannot be read") from error
 
 
-def _changed(row: Mapping[str, Any] | RowMapping, cause: str) -> Refused:
+def _changed(dataset: str, version: int, cause: str) -> Refused:
     remedy = (
         "this site's database was changed by hand: check its journal; to freeze the dataset without what this version "
         "says, give --validation-fraction, --pseudonymise or --no-pseudonymise, and --spacing"
     )
-    return Refused(_thing(row["dataset"], row["version"]), cause, remedy, command=CheckJournal())
+    return Refused(_thing(dataset, version), cause, remedy, command=CheckJournal())
