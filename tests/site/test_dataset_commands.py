@@ -334,7 +334,7 @@ def test_stretched_masks_are_a_warning_until_the_mapping_knows_them(template: Pa
     added = terminal("dataset", "add", "brain", str(root))
     assert "- brain: its masks hold 0, 255, as pictures do (255 in 3 of 3 samples)" in added.stdout
     assert "1 warning" in added.stdout and "(warning)" in added.stdout
-    assert "1 warnings" in terminal("dataset", "check", "brain").stdout
+    assert "1 warning\n" in terminal("dataset", "check", "brain").stdout
     # Each of the two remedies as it is typed.
     assert terminal("dataset", "map", "brain", "--label", "255=tumour").exit_code == 0
     assert "0 warnings" in terminal("dataset", "check", "brain").stdout

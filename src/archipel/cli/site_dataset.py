@@ -194,9 +194,8 @@ def dataset_check(name: Dataset, state: State, as_json: AsJson = False) -> None:
     else:
         dataset_display.print_problems(screen, checked.problems)
         warnings = len(checked.problems) - len(checked.errors)
-        screen.print(
-            f"dataset {name}: {checked.subjects} usable subjects, {len(checked.errors)} errors, {warnings} warnings"
-        )
+        counts = ((checked.subjects, "usable subject"), (len(checked.errors), "error"), (warnings, "warning"))
+        screen.print(f"dataset {name}: {', '.join(pluralise(count, what) for count, what in counts)}")
         dataset_display.print_how_to_leave_out(screen, name, checked.problems)
     if checked.errors:
         raise typer.Exit(1)
