@@ -4,7 +4,7 @@
 nothing. ``page`` writes the report and its pictures as one HTML file. All of it stays at the site.
 """
 
-from archipel.data.quality.contents import array_contents, contents
+from archipel.data.quality.contents import array_contents, contents, volume_contents
 from archipel.data.quality.evidence import ArrayFacts, Evidence, VolumeFacts, gather
 from archipel.data.quality.page import page
 from archipel.data.quality.pictures import Pictures, draw_pictures
@@ -25,4 +25,5 @@ __all__ = [
     "draw_pictures",
     "gather",
     "page",
+    "volume_contents",
 ]

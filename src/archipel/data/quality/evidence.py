@@ -129,14 +129,15 @@ def gather(root: Path, layout: str, options: Options, scan: Scan, index: FileInd
     folder = Folder(root, index, options=options)
     kind = format_named(layout).kind
     if kind == "volumes":
-        return Evidence(kind, scan, volumes={one.key: _volumes_of(folder, one) for one in scan.samples})
+        return Evidence(kind, scan, volumes={one.key: facts_of(folder, one) for one in scan.samples})
     if kind == "arrays":
         return Evidence(kind, scan, arrays=_arrays_of(root, index, layout, options, scan.samples))
     rows = tuple(_with_values(root, index, layout, options, scan))
     return Evidence(kind, Scan(rows, scan.problems, scan.schema))
 
 
-def _volumes_of(folder: Folder, sample: Sample) -> dict[str, VolumeFacts]:
+def facts_of(folder: Folder, sample: Sample) -> dict[str, VolumeFacts]:
+    """What is known of each volume of a sample, by its role; nothing of one with a problem."""
     known = {}
     for role, looked in look_at_sample(folder, sample.files, sample.channels).by_role.items():
         if looked.problem is None:

@@ -5,15 +5,15 @@ Two contents are the same under the rules of the quality report.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from archipel.data import Cohort, Sample, Samples, Scan
-from archipel.data.quality import array_contents, contents, gather
+from archipel.data import Cohort, FileIndex, Sample, Samples, Scan
+from archipel.data.quality import array_contents, contents, gather, volume_contents
 from archipel.site.datasets.catalog import Dataset
 from archipel.site.datasets.file_index import SqlFileIndex
 from archipel.site.datasets.watched_index import WatchedIndex
@@ -46,21 +46,27 @@ def across(
     """
     if entry.kind == "arrays":
         return _of_arrays(database, entry, cohort, training, validation, watch)
-    # The whole cohort is asked for, as in a report, because the index keeps only the last answer.
-    asked = Scan(cohort.samples, (), entry.summary)
     with SqlFileIndex(database, entry.name) as index:
         files = len(cohort.samples.places)
         watched = WatchedIndex(index, watch, files, "files compared")
-        evidence = gather(Path(entry.root), cohort.format, cohort.options, asked, watched)
-    contents_of = {
-        sample.key: [content for content, _ in contents(evidence, sample)] for sample in evidence.scan.samples
-    }
+        contents_of = _contents(Path(entry.root), watched, entry, cohort)
     seen: dict[Hashable, str] = {content: one.name for one in training for content in contents_of.get(one.key, ())}
     pairs = {
         (seen[content], one.name) for one in validation for content in contents_of.get(one.key, ()) if content in seen
     }
     uncompared = sum(not contents_of.get(one.key) for one in (*training, *validation))
-    return Across(sorted(pairs), "image" if evidence.kind == "volumes" else "row", uncompared)
+    return Across(sorted(pairs), "image" if entry.kind == "volumes" else "row", uncompared)
+
+
+def _contents(
+    root: Path, index: FileIndex, entry: Dataset, cohort: Cohort
+) -> Mapping[tuple[str, str], Sequence[Hashable]]:
+    """What each sample contains, by its key."""
+    if entry.kind == "volumes":
+        return volume_contents(root, index, cohort.options, cohort.samples)
+    # The whole cohort is asked for, as in a report, because the index keeps only the last answer.
+    evidence = gather(root, cohort.format, cohort.options, Scan(cohort.samples, (), entry.summary), index)
+    return {sample.key: [content for content, _ in contents(evidence, sample)] for sample in evidence.scan.samples}
 
 
 def _of_arrays(
