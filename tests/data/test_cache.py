@@ -265,7 +265,7 @@ def test_a_damaged_entry_is_made_again(tmp_path: Path, damage: str, layout: str)
 KILLED = """
 import os, sys
 from pathlib import Path
-sys.path.insert(0, sys.argv[3])
+sys.path[:0] = [sys.argv[3], os.path.dirname(sys.argv[3])]
 from test_cache import cohort
 from archipel.data import PreparedCache
 from archipel.data.prepared import cache as module
@@ -383,9 +383,9 @@ def test_what_was_not_prepared_is_named(tmp_path: Path) -> None:
 
 
 TOGETHER = """
-import sys
+import os, sys
 from pathlib import Path
-sys.path.insert(0, sys.argv[2])
+sys.path[:0] = [sys.argv[2], os.path.dirname(sys.argv[2])]
 from test_cache import cohort
 from archipel.data import PreparedCache
 root = Path(sys.argv[1])
