@@ -99,7 +99,7 @@ class Samples(Sequence[Sample]):
     def __getitem__(self, place: slice) -> Samples: ...
     def __getitem__(self, place: int | slice) -> Sample | Samples:
         if isinstance(place, slice):
-            return self.take(np.arange(len(self))[place])
+            return self.take(np.arange(*place.indices(len(self))))
         at = range(len(self))[place]
         digest = self.digests[at : at + 1].tobytes().hex()
         return self._made(self.subjects_of_rows[at], self.sessions[at], digest, int(self.rows[at]), int(self.kinds[at]))

@@ -107,7 +107,7 @@ class SubjectSet:
         if isinstance(chosen, slice):
             return replace(self, samples=self._columns[chosen])
         places = [chosen] if isinstance(chosen, int) else [int(place) for place in chosen]
-        return replace(self, samples=self._columns.take(np.arange(len(self))[np.array(places, np.int64)]))
+        return replace(self, samples=self._columns.take(np.array(places, np.int64)))
 
     @property
     def ids(self) -> Sequence[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
 from typing import Literal
 
 import rfc8785
@@ -53,7 +54,7 @@ class Preparation(Record):
             columns=cohort.columns if is_rows(cohort) else None,
         )
 
-    @property
+    @cached_property
     def hash(self) -> str:
         """``blake3:<64 hex digits>`` of its canonical JSON."""
         return blob_hash(rfc8785.dumps(self.model_dump(mode="json")))
