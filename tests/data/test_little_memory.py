@@ -13,6 +13,7 @@ import pytest
 from archipel.data import scan
 from archipel.data.files import Folder, MemoryIndex, file_hash, signature_of
 from archipel.data.limits import DataLimits
+from archipel.data.text_columns import TextColumn
 from archipel.data.volumes.volumes import IMAGE, look, read_image, read_label
 from archipel.vocabulary import BadInput
 from worlds.data_files import write_pair, write_pairs, write_volume
@@ -135,3 +136,17 @@ print([one.subject for one in found.samples], *found.problems, sep="\\n")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     used, *problems = done.stdout.splitlines()
     assert used == "['small']" and problems and all(SHORT in line for line in problems)
+
+
+def test_texts_of_a_kilobyte_are_taken_in_little_memory_beside_them() -> None:
+    texts = [f"{number:05}" * 200 for number in range(20_000)]
+    texts += ["x" * 3_000_000, "", "é" * 700_000]
+    column = TextColumn.of(texts)
+    places = np.random.default_rng(1).permutation(len(texts))
+    tracemalloc.start()
+    taken = column.take(places)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert taken == [texts[place] for place in places] and list(column) == texts
+    # A text of 3 MB is one step; its places take 24 bytes for each of its own.
+    assert peak < len(column.buffer) + 130e6

@@ -231,7 +231,10 @@ def split(source: Source, cohort: Cohort, fraction: float, needs: DataNeeds) -> 
     Samples that the mapping leaves out for this plan are on neither. The cohort's own list decides where it has one,
     else the hash of each subject's id and ``fraction``.
     """
-    training, validation = _sides(usable(cohort, needs), fraction)
+    cohort = usable(cohort, needs)
+    held_out = cohort.held_out(fraction)
+    training = cohort.samples.of_subjects(held_out, inside=False)
+    validation = cohort.samples.of_subjects(held_out)
     whole = SubjectSet(source, training, needs, cohort.mapping)
     return whole, replace(whole, samples=validation)
 
@@ -248,10 +251,8 @@ def count_samples(cohort: Cohort, fraction: float, needs: DataNeeds) -> SampleCo
 
     It follows from the cohort and the job alone, and nothing is read for it.
     """
-    training, validation = _sides(usable(cohort, needs), fraction)
-    return SampleCounts(len(training), len(validation))
-
-
-def _sides(cohort: Cohort, fraction: float) -> tuple[Samples, Samples]:
+    cohort = usable(cohort, needs)
     held_out = cohort.held_out(fraction)
-    return cohort.samples.of_subjects(held_out, inside=False), cohort.samples.of_subjects(held_out)
+    # Counted in the column of subjects: a copy of each side would take as much memory as the cohort.
+    validation = sum(subject in held_out for subject in cohort.samples.subjects_of_rows)
+    return SampleCounts(len(cohort.samples) - validation, validation)

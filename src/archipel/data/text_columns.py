@@ -10,8 +10,9 @@ from typing import Any, Self, overload
 import numpy as np
 from numpy.typing import NDArray
 
-_AT_ONCE = 1 << 16
-"""Texts that are copied or decoded in one step, so that a step takes little memory beside the column."""
+_TEXTS_AT_ONCE, _BYTES_AT_ONCE = 1 << 16, 1 << 20
+"""Texts that are copied or decoded in one step, and their bytes: a step takes some ten times as many beside the column.
+"""
 
 
 class TextColumn(Sequence[str]):
@@ -65,8 +66,8 @@ class TextColumn(Sequence[str]):
 
     def encoded(self) -> Iterator[bytes]:
         """The UTF-8 of each text."""
-        for first in range(0, len(self), _AT_ONCE):
-            ends = self.ends[first : first + _AT_ONCE + 1].tolist()
+        for part in _parts(self.ends):
+            ends = self.ends[part.start : part.stop + 1].tolist()
             window = self.buffer[ends[0] : ends[-1]].tobytes()
             for start, end in pairwise(ends):
                 yield window[start - ends[0] : end - ends[0]]
@@ -79,10 +80,9 @@ class TextColumn(Sequence[str]):
         lengths = self.ends[1:][places] - self.ends[:-1][places]
         ends = np.concatenate(([0], np.cumsum(lengths))).astype(np.int64)
         buffer = np.empty(int(ends[-1]), np.uint8)
-        for first in range(0, len(places), _AT_ONCE):
-            part = slice(first, first + _AT_ONCE)
+        for part in _parts(ends):
             starts, sizes = self.ends[:-1][places[part]], lengths[part]
-            to = int(ends[first])
+            to = int(ends[part.start])
             total = int(sizes.sum())
             # From where each byte comes: the text's start, and how far into the text it is.
             within = np.arange(total) - np.repeat(ends[:-1][part] - to, sizes)
@@ -105,6 +105,16 @@ class TextColumn(Sequence[str]):
     def __repr__(self) -> str:
         shown = ", ".join(map(repr, self[:3]))
         return f"<TextColumn of {len(self)}: {shown}{', ...' if len(self) > 3 else ''}>"
+
+
+def _parts(ends: NDArray[np.int64]) -> Iterator[slice]:
+    """The texts in parts of one step, at least one each; none for a column without texts."""
+    first, count = 0, len(ends) - 1
+    while first < count:
+        within = int(np.searchsorted(ends, ends[first] + _BYTES_AT_ONCE, "right")) - 1
+        last = min(count, first + _TEXTS_AT_ONCE, max(within, first + 1))
+        yield slice(first, last)
+        first = last
 
 
 class TextBuilder:
