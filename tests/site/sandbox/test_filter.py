@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import errno
+import fcntl
+import signal
 import struct
 
 import pytest
 
-from archipel.site.sandbox.seccomp import MISSING, REFUSED, program
+from archipel.site.sandbox.seccomp import program
+from archipel.site.sandbox.system_calls import DONE, FCNTL, MADVISE, MISSING, REFUSED
 from archipel.vocabulary import ArchipelError
 
 MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
 ALLOW, KILL, REFUSE = 0x7FFF0000, 0x80000000, 0x00050000
+NOTHING_DONE = 0x00050000
+"""Refused with the error 0, which the caller takes for success."""
 SOCKET, SOCKETPAIR, CLONE, IOCTL = (41, 198), (53, 199), (56, 220), (16, 29)
 FORK = 17
 
@@ -34,6 +39,8 @@ def judged(machine: str, number: int, *arguments: int, architecture: int | None 
                 position += if_true if accumulator >= value else if_false
             case 0x45:
                 position += if_true if accumulator & value else if_false
+            case 0x54:
+                accumulator &= value
             case 0x06:
                 return int(value)
             case _:
@@ -48,7 +55,11 @@ def test_every_listed_call_is_refused(machine: str) -> None:
         if number is not None:
             assert judged(machine, number) == REFUSE | errno.EPERM, name
     for name, present in MISSING.items():
-        assert judged(machine, present[column]) == REFUSE | errno.ENOSYS, name
+        number = present[column]
+        if number is not None:
+            assert judged(machine, number) == REFUSE | errno.ENOSYS, name
+    for name, done in DONE.items():
+        assert judged(machine, done[column]) == NOTHING_DONE, name
 
 
 @pytest.mark.parametrize("machine", MACHINES)
@@ -60,6 +71,28 @@ def test_no_new_namespace_is_made_by_clone(machine: str) -> None:
     assert judged(machine, clone, FORK) == ALLOW
     threads = 0x003D0F00
     assert judged(machine, clone, threads) == ALLOW
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_a_childs_end_sends_no_other_signal_than_that_of_a_child(machine: str) -> None:
+    clone, pidfd = CLONE[MACHINES[machine][0]], 0x1000
+    waking = signal.SIGCONT
+    assert judged(machine, clone, waking) == judged(machine, clone, FORK | pidfd) == REFUSE | errno.EPERM
+    assert {judged(machine, clone, number) for number in range(1, 256) if number != FORK} == {REFUSE | errno.EPERM}
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_a_file_is_not_locked_and_tells_nothing_of_who_else_uses_it(machine: str) -> None:
+    fcntl_, madvise = FCNTL[MACHINES[machine][0]], MADVISE[MACHINES[machine][0]]
+    locks = (fcntl.F_SETLK, fcntl.F_SETLKW, 37, 38)
+    assert {judged(machine, fcntl_, 3, command) for command in locks} == {NOTHING_DONE}
+    leases, notes, hints, set_signal = (1024, 1025), (1026,), range(1035, 1041), 10
+    others = (*leases, *notes, *hints, set_signal, 99)
+    assert {judged(machine, fcntl_, 3, command) for command in others} == {REFUSE | errno.EPERM}
+    ordinary = (fcntl.F_GETFD, fcntl.F_SETFD, fcntl.F_GETFL, fcntl.F_SETFL, fcntl.F_DUPFD_CLOEXEC)
+    assert {judged(machine, fcntl_, 3, command) for command in ordinary} == {ALLOW}
+    assert judged(machine, madvise, 0, 4096, 21) == judged(machine, madvise, 0, 4096, 20) == NOTHING_DONE
+    assert judged(machine, madvise, 0, 4096, 4) == ALLOW
 
 
 @pytest.mark.parametrize("machine", MACHINES)

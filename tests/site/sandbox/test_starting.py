@@ -18,6 +18,7 @@ import pytest
 import archipel
 from archipel.site.sandbox import Sandbox, command, groups, trial
 from archipel.site.sandbox.identities import CLAIMS, Identity
+from archipel.site.worker.landlock import landlock_version
 from archipel.vocabulary import ArchipelError, BadInput, ErrorCode
 from worlds.sandbox import World, exists, owner_of
 
@@ -141,7 +142,7 @@ async def test_a_plan_file_that_is_not_the_approved_one_never_runs(world: World,
 
 @pytest.mark.processes
 async def test_what_failed_to_start_leaves_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(command, "worker_arguments", lambda _: ["/bin/sh", "-c", "echo no python here; exit 3"])
+    monkeypatch.setattr(command, "worker_arguments", lambda *_: ["/bin/sh", "-c", "echo no python here; exit 3"])
     with pytest.raises(ArchipelError, match="no python here"):
         await Sandbox.start(world.spec)
     assert not list(world.spec.state_folder.glob("stage-*"))
@@ -195,7 +196,7 @@ import asyncio, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 from worlds.sandbox import World
-from archipel.site.sandbox import Sandbox
+from archipel.site.sandbox import Sandbox, tree
 
 LOOK = '''
 import os
@@ -207,7 +208,14 @@ for name in others:
         touched.append(name)
     except OSError:
         pass
-said = (os.getuid(), len(others), touched, os.listdir("/"))
+signalled = []
+for name in others:
+    try:
+        os.kill(int(name), 0)
+        signalled.append(name)
+    except OSError:
+        pass
+said = (os.getuid(), len(others), touched, os.listdir("/"), signalled)
 '''
 
 async def agent():
@@ -220,8 +228,11 @@ async def agent():
     if "busy" in sys.argv:
         await world.run(worker, "while True: pass")
     if "stop" in sys.argv:
+        inside = tree.descendants(worker.pid)[1:]
+        states = [tree.state_of(pid) for pid in inside]
         await worker.kill()
-        print("secret" if "identity.key" in str(said[3]) else "hidden", said[1], said[2], flush=True)
+        print("secret" if "identity.key" in str(said[3]) else "hidden", said[1], said[2], *states, flush=True)
+        print(*said[4], flush=True)
         return
     await asyncio.sleep(60)
 
@@ -261,7 +272,10 @@ def test_an_agent_of_an_ordinary_user_has_a_sandbox_too(tmp_path: Path) -> None:
     agent = [sys.executable, "-c", AGENT, str(folder), str(TESTS), "stop"]
     done = subprocess.run(ordinary_user.become(needed, agent), capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
-    first, second = done.stdout.splitlines()
+    first, second, signalled = done.stdout.splitlines()
     assert first.split()[2] == str(ordinary_user.UID)
     assert "a user namespace of its own" in first and "memory watched by the agent" in first
-    assert second == "hidden 2 []"
+    # Process 1, the inner bubblewrap and the worker: all frozen.
+    assert second == "hidden 2 [] T T T"
+    if landlock_version() >= 6:
+        assert signalled == ""

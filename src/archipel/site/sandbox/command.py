@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import archipel
+from archipel.site.sandbox import machine_figures
 from archipel.vocabulary import ArchipelError, BadInput, ErrorCode, Thing, WorkerLimits
 from archipel.vocabulary.remedies import GrantAccess
 from archipel.vocabulary.threads import thread_variables
@@ -27,9 +28,10 @@ _FILES = (
 )  # fmt: skip
 
 
-def worker_arguments(descriptor: int) -> list[str]:
+def worker_arguments(descriptor: int, sandboxed: bool) -> list[str]:
     """The interpreter and module that run inside."""
-    return [sys.executable, "-I", "-B", "-m", "archipel.site.worker", str(descriptor)]
+    confined = ["confined"] if sandboxed else []
+    return [sys.executable, "-I", "-B", "-m", "archipel.site.worker", str(descriptor), *confined]
 
 
 def environment(limits: WorkerLimits) -> dict[str, str]:
@@ -72,6 +74,7 @@ def visible_code() -> list[Path]:
 def bubblewrap_arguments(
     *,
     plan: Mapping[str, int],
+    figures: Mapping[str, int],
     dataset: Sequence[tuple[Path, str]],
     limits: WorkerLimits,
     seccomp: int,
@@ -80,10 +83,10 @@ def bubblewrap_arguments(
 ) -> list[str]:
     """The bubblewrap command up to the worker's own arguments.
 
-    ``plan`` has a descriptor for each of the plan's files by its path; ``dataset`` pairs a file here with its place
-    under ``/data``. ``uid`` is the worker's own when the agent is root; else the worker keeps the agent's, in a user
-    namespace that only it is in. ``hidden``, the site's state folder, must not become visible: raises BadInput (code
-    sandbox) when a bind would show it.
+    ``plan`` has a descriptor for each of the plan's files by its path, ``figures`` one for each covered file of
+    ``/proc``; ``dataset`` pairs a file here with its place under ``/data``. ``uid`` is the worker's own when the agent
+    is root; else the worker keeps the agent's, in a user namespace that only it is in. ``hidden``, the site's state
+    folder, must not become visible: raises BadInput (code sandbox) when a bind would show it.
     """
     shown: list[tuple[Path, str]] = [(path, str(path)) for path in map(Path, _SYSTEM) if path.exists()]
     shown += [(path, str(path)) for path in visible_code() if not _inside_system(path)]
@@ -112,7 +115,18 @@ def bubblewrap_arguments(
         arguments += ["--cap-add", "CAP_SETPCAP"]
     for name, value in environment(limits).items():
         arguments += ["--setenv", name, value]
-    arguments += ["--proc", "/proc", "--dev", "/dev", "--size", size, "--perms", "1777", "--tmpfs", "/dev/shm"]  # noqa: S108
+    arguments += ["--proc", "/proc"]
+    covered = machine_figures.covered_folders()
+    for folder in covered:
+        arguments += ["--perms", "0555", "--tmpfs", folder]
+    for place, descriptor in figures.items():
+        arguments += _folders_between(place, covered)
+        arguments += ["--perms", "0444", "--ro-bind-data", str(descriptor), place]
+    for folder in covered:
+        arguments += ["--remount-ro", folder]
+    # Without terminals: the machine counts them for all, and the end of one wakes a frozen process.
+    arguments += ["--dev", "/dev", "--perms", "0555", "--tmpfs", "/dev/pts", "--remount-ro", "/dev/pts"]
+    arguments += ["--size", size, "--perms", "1777", "--tmpfs", "/dev/shm"]  # noqa: S108
     arguments += ["--size", size, "--perms", "1777", "--tmpfs", "/tmp"]  # noqa: S108
     inside = [(source, f"{DATA}/{place}".rstrip("/")) for source, place in dataset]
     files = {f"{PLAN}/{path}": descriptor for path, descriptor in plan.items()}
@@ -160,6 +174,12 @@ def _folders_above(places: Sequence[str]) -> list[str]:
     for folder in sorted(above - {"/"}):
         arguments += ["--perms", "0755", "--dir", folder]
     return arguments
+
+
+def _folders_between(place: str, covered: Sequence[str]) -> list[str]:
+    """Folders above a file that are inside a covered one, where bubblewrap has to make them."""
+    between = [str(parent) for parent in Path(place).parents if str(parent.parent) in covered]
+    return [word for folder in between for word in ("--perms", "0755", "--dir", folder)]
 
 
 def _inside_system(path: Path) -> bool:

@@ -61,12 +61,18 @@ class ResourceWatch:
                 return Broken(ErrorCode.LIMIT_TIME, f"more than {wall_s:.1f} s of wall time")
             if self.cpu_s() - first > cpu_s:
                 return Broken(ErrorCode.LIMIT_CPU, f"more than {cpu_s:.1f} s of processor time")
-            if self._group is None or not self._group.keeps_memory:
-                used = await self._memory()
-                if used > self._limits.memory_mb << 20:
-                    return Broken(ErrorCode.LIMIT_MEMORY, f"{used >> 20} MiB of memory")
-            elif self._group.oom_kills():
-                return Broken(ErrorCode.LIMIT_MEMORY, "the kernel ended a process of it for its memory")
+            if (broken := await self.memory_broken()) is not None:
+                return broken
+
+    async def memory_broken(self) -> Broken | None:
+        """The limit of memory, when more is held now; a frozen worker is asked about too."""
+        if self._group is None or not self._group.keeps_memory:
+            used = await self._memory()
+            if used > self._limits.memory_mb << 20:
+                return Broken(ErrorCode.LIMIT_MEMORY, f"{used >> 20} MiB of memory")
+        elif self._group.oom_kills():
+            return Broken(ErrorCode.LIMIT_MEMORY, "the kernel ended a process of it for its memory")
+        return None
 
     def cpu_s(self) -> float:
         """Seconds of processor time so far."""

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import structlog
 
 from archipel.data.cohorts import pieces
-from archipel.site.sandbox import command, groups, seccomp, tree, trial
+from archipel.site.sandbox import command, groups, machine_figures, seccomp, tree, trial
 from archipel.site.sandbox.dialogue import Dialogue, Gone, Malformed, NotFinite
 from archipel.site.sandbox.identities import Identity
 from archipel.site.sandbox.limits import ResourceWatch
@@ -23,7 +23,7 @@ from archipel.site.sandbox.resources import Resources
 from archipel.site.sandbox.spec import NO_SANDBOX, SandboxSpec
 from archipel.site.sandbox.staging import StagedFiles
 from archipel.site.sandbox.worker import SandboxedWorker
-from archipel.site.worker import COHORT, Ready, Start
+from archipel.site.worker import COHORT, Ready, Start, landlock_version
 from archipel.tensors import blob_hash
 from archipel.vocabulary import ArchipelError, ErrorCode, Thing
 
@@ -83,8 +83,9 @@ async def _started(spec: SandboxSpec, sandboxed: bool, resources: Resources) -> 
             theirs.close()
         start = Start(job=spec.job, site=spec.site, plan=places.plan, root=places.data)
         await _until_ready(dialogue, start, process, resources)
-        main = tree.descendants(process.pid)[-1]
-        tree.signal_all([main], SIGSTOP)
+        inside = tree.descendants(process.pid)[1:] or [process.pid]
+        main = inside[-1]
+        tree.signal_all(inside, SIGSTOP)
         resources.group = groups.make(spec.limits.memory_mb << 20, spec.limits.processes)
         if resources.group is not None:
             # Nothing of the plan has run and nothing forks any more, so that all of the sandbox is in it from here on.
@@ -119,9 +120,14 @@ def _launched(
         if sandboxed:
             filter_ = given.enter_context(closing(SharedBuffer.holding(seccomp.program_here()))).fd
             places = _Places({path: f"{command.PLAN}/{path}" for path in plan}, command.DATA)
-            passed = [*plan.values(), filter_]
+            figures = {
+                place: given.enter_context(closing(SharedBuffer.holding(text))).fd
+                for place, text in machine_figures.figures(spec.limits).items()
+            }
+            passed = [*plan.values(), filter_, *figures.values()]
             arguments = command.bubblewrap_arguments(
                 plan=plan,
+                figures=figures,
                 dataset=resources.stage.files,
                 limits=spec.limits,
                 seccomp=filter_,
@@ -136,7 +142,7 @@ def _launched(
             passed = [*plan.values(), data]
             arguments = command.bare_arguments(resources.identity.uid)
         process = subprocess.Popen(
-            [*arguments, *command.worker_arguments(theirs.fileno())],
+            [*arguments, *command.worker_arguments(theirs.fileno(), sandboxed)],
             stdin=subprocess.DEVNULL,
             stdout=resources.output.descriptor,
             stderr=resources.output.descriptor,
@@ -192,7 +198,8 @@ def describe(sandboxed: bool, resources: Resources) -> str:
         who = own if uid is not None else f"the agent's uid {os.getuid()}, with the agent's files"
         return f"sandbox: NONE, by the owner's configuration; {who}, and with the machine's network; {limits}"
     who = f"its own uid {uid}" if uid is not None else "a user namespace of its own"
+    second = ", Landlock" if landlock_version() else ""
     return (
-        f"sandbox: bubblewrap, {who}, no network, system-call filter, sized temporary memory, "
+        f"sandbox: bubblewrap, {who}, no network, system-call filter{second}, sized temporary memory, "
         f"{resources.stage.count} prepared files read-only and no other of this site's data; {limits}"
     )

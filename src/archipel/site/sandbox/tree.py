@@ -1,7 +1,8 @@
 """The processes below one, found, frozen and ended; whatever a plan starts stays below its sandbox's first process.
 
 Processes are stopped before they are killed, so that a process which forks without end cannot escape. SIGSTOP
-cannot be caught, and only the sandbox's own process 1 could undo it, which runs no code of a plan.
+cannot be caught. A process lives as long as one of its threads does: its first thread may have ended, and the kernel
+then says "zombie" of the process and shows no memory of it.
 """
 
 from __future__ import annotations
@@ -36,13 +37,23 @@ def state_of(pid: int) -> str:
         return "X"
 
 
+def has_ended(pid: int) -> bool:
+    """Whether no thread of the process runs any code again: but for its first, ended threads are not listed."""
+    threads = _threads(pid)
+    return not threads or (threads == [str(pid)] and _thread_state(pid, str(pid)) in "ZX")
+
+
+def living_thread(pid: int) -> Path:
+    """The kernel's folder of a thread that has not ended. Raises FileNotFoundError when none was found."""
+    for thread in _threads(pid):
+        if _thread_state(pid, thread) not in "ZX":
+            return Path(f"/proc/{pid}/task/{thread}")
+    raise FileNotFoundError(pid)
+
+
 def is_frozen(pid: int) -> bool:
     """Whether every thread of the process is stopped, dead or gone."""
-    try:
-        threads = [thread.name for thread in Path(f"/proc/{pid}/task").iterdir()]
-    except _GONE:
-        return True
-    return all(_thread_state(pid, thread) in "TtZX" for thread in threads)
+    return all(_thread_state(pid, thread) in "TtZX" for thread in _threads(pid))
 
 
 def signal_all(pids: Iterable[int], which: signal.Signals) -> None:
@@ -66,7 +77,14 @@ def kill_tree(root: int, others: Iterable[int] = ()) -> None:
 
 def living_below(root: int, spared: frozenset[int]) -> list[int]:
     """The processes below ``root`` beside the spared ones that have not ended."""
-    return [pid for pid in descendants(root) if pid not in spared and state_of(pid) not in "ZX"]
+    return [pid for pid in descendants(root) if pid not in spared and not has_ended(pid)]
+
+
+def _threads(pid: int) -> list[str]:
+    try:
+        return sorted((thread.name for thread in Path(f"/proc/{pid}/task").iterdir()), key=int)
+    except _GONE:
+        return []
 
 
 def _thread_state(pid: int, thread: str) -> str:

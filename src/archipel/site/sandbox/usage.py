@@ -7,16 +7,21 @@ their parent chose not to wait for is lost to this count; a control group, where
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
-from archipel.site.sandbox.tree import descendants
+from archipel.site.sandbox.tree import descendants, has_ended, living_thread
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _FILE = 1300
 """Bytes of the kernel for a file in memory and its name, measured with a million of them on Linux 6."""
+_TRIES = 100
+"""How often a process is asked for its memory whose threads end while it is asked."""
+T = TypeVar("T")
 _GONE = (FileNotFoundError, ProcessLookupError, PermissionError, ValueError, IndexError)
 
 
@@ -37,10 +42,32 @@ def measure(root: int) -> Usage:
         try:
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
             cpu += sum(int(value) for value in fields[11:15]) / _TICKS
+            if fields[0] == "Z":
+                # Of a process whose first thread has ended the kernel shows memory at its other threads only.
+                fields = _shown_by_a_thread(pid, _stat).rpartition(")")[2].split()
             memory += int(fields[21]) * _PAGE
         except _GONE:
             continue
     return Usage(tuple(pids), cpu, memory)
+
+
+def _stat(thread: Path) -> str:
+    return (thread / "stat").read_text()
+
+
+def _room(folder: str) -> Callable[[Path], os.statvfs_result]:
+    return lambda thread: os.statvfs(f"{thread}/root{folder}")
+
+
+def _shown_by_a_thread(pid: int, read: Callable[[Path], T]) -> T:
+    """What a living thread of the process shows. Raises OSError when the process has ended."""
+    for _ in range(_TRIES):
+        try:
+            return read(living_thread(pid))
+        except (FileNotFoundError, ProcessLookupError):
+            if has_ended(pid):
+                raise
+    return read(living_thread(pid))
 
 
 def scratch_memory(pid: int, folders: tuple[str, ...]) -> int:
@@ -48,7 +75,7 @@ def scratch_memory(pid: int, folders: tuple[str, ...]) -> int:
     total = 0
     for folder in folders:
         try:
-            about = os.statvfs(f"/proc/{pid}/root{folder}")
+            about = _shown_by_a_thread(pid, _room(folder))
         except _GONE:
             continue
         total += (about.f_blocks - about.f_bfree) * about.f_frsize
@@ -64,12 +91,12 @@ def kernel_memory(pid: int, folders: tuple[str, ...]) -> int:
     total = 0
     for folder in folders:
         try:
-            about = os.statvfs(f"/proc/{pid}/root{folder}")
+            about = _shown_by_a_thread(pid, _room(folder))
         except _GONE:
             continue
         total += (about.f_files - about.f_ffree) * _FILE
     try:
-        words = Path(f"/proc/{pid}/net/sockstat").read_text().split()
+        words = _shown_by_a_thread(pid, lambda thread: (thread / "net/sockstat").read_text()).split()
         return total + int(words[words.index("used") + 1]) * _socket_buffer()
     except _GONE:
         return total
@@ -91,7 +118,7 @@ def proportional_memory(pids: tuple[int, ...], scratch: int) -> int:
     private, shared = 0, 0
     for pid in pids:
         try:
-            lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+            lines = _shown_by_a_thread(pid, lambda thread: (thread / "smaps_rollup").read_text()).splitlines()
         except _GONE:
             continue
         sizes = {name: int(rest.split()[0]) << 10 for name, _, rest in (line.partition(":") for line in lines[1:])}

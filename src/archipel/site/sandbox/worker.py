@@ -1,7 +1,8 @@
 """A sandboxed worker as the agent sees it: asked, measured, frozen between tasks, ended, and never trusted.
 
 While a task runs its limits are watched; when it is done, the worker is stopped and whatever else it left running is
-killed, so that no process writes into a result that the agent reads, and nothing of a plan runs between tasks.
+killed, so that no process writes into a result that the agent reads, and nothing of a plan runs between tasks. The
+sandbox's own processes, its process 1 among them, are frozen as well, and all of it is looked at until the next task.
 """
 
 from __future__ import annotations
@@ -67,6 +68,7 @@ _MAY_SAY = frozenset(
 )
 """Codes that a worker may give its own error; any other code counts as ``plan-error``."""
 _FREEZE_S = 5.0
+_LOOK_WHILE_FROZEN_S = 1.0
 _SWEEPS = 50
 T = TypeVar("T")
 GivesModel = Callable[[int], Awaitable[SharedBuffer]]
@@ -83,7 +85,9 @@ class SandboxedWorker:
         self.spec, self.description, self.main = spec, description, main
         self._process, self._dialogue, self._resources, self._watch = process, dialogue, resources, watch
         self._own = frozenset(tree.descendants(process.pid))
+        self._inside = sorted(self._own - {process.pid} | {main})
         self._broken: WorkerTaskFailed | None = None
+        self._between = asyncio.ensure_future(self._stays_frozen())
         self._samples = SampleCounts(0, 0)
 
     @property
@@ -100,7 +104,8 @@ class SandboxedWorker:
     @property
     def alive(self) -> bool:
         """Whether it can take a task."""
-        return self._broken is None and self._process.poll() is None
+        # Its process 1 is frozen too and would not tell of the worker's end.
+        return self._broken is None and self._process.poll() is None and not tree.has_ended(self.main)
 
     async def prepare(self) -> None:
         """Load the plan and its data; what the worker may then claim to count is counted here.
@@ -149,6 +154,7 @@ class SandboxedWorker:
 
     async def kill(self) -> None:
         """End the worker and everything it started."""
+        self._between.cancel()
         if self._broken is None:
             self._broken = failed(ErrorCode.CRASHED, "the worker was ended", retry=True)
         await self._end()
@@ -229,7 +235,8 @@ class SandboxedWorker:
         if self._broken is not None:
             work.close()
             raise self._broken
-        tree.signal_all([self.main], SIGCONT)
+        self._between.cancel()
+        tree.signal_all(self._inside, SIGCONT)
         doing = asyncio.ensure_future(work)
         watching = asyncio.ensure_future(self._watch.until_broken(wall_s, cpu_s))
         try:
@@ -273,15 +280,10 @@ class SandboxedWorker:
 
     async def _freeze(self) -> None:
         """Stop the worker and kill all else below it. Raises WorkerTaskFailed, the worker ended, when that fails."""
-        tree.signal_all([self.main], SIGSTOP)
-        wait, waited = 0.0002, 0.0
-        while not tree.is_frozen(self.main):
-            if waited > _FREEZE_S:
-                raise await self._misbehaved("could not be stopped after its task")
-            await asyncio.sleep(wait)
-            waited, wait = waited + wait, min(2 * wait, 0.02)
         killed = 0
         for _ in range(_SWEEPS):
+            # Each time: the end of a child, or of the last process that joins two groups, may have woken it.
+            await self._stopped([self.main])
             left = self._others()
             if not left:
                 break
@@ -291,6 +293,7 @@ class SandboxedWorker:
             await asyncio.sleep(0.005)
         else:
             raise await self._misbehaved("left processes behind that could not be ended")
+        await self._stopped(self._inside)
         if killed:
             _log.warning(
                 "processes outlived their task and were ended",
@@ -302,12 +305,34 @@ class SandboxedWorker:
             raise await self._misbehaved(str(error)) from error
         except Gone as error:
             raise failed(ErrorCode.CRASHED, f"the worker is gone: {error}", retry=True) from error
+        self._between = asyncio.ensure_future(self._stays_frozen())
+
+    async def _stopped(self, pids: Sequence[int]) -> None:
+        """Stop these processes. Raises WorkerTaskFailed, the worker ended, when one still runs."""
+        tree.signal_all(pids, SIGSTOP)
+        wait, waited = 0.0002, 0.0
+        while not all(map(tree.is_frozen, pids)):
+            if waited > _FREEZE_S:
+                raise await self._misbehaved("could not be stopped after its task")
+            await asyncio.sleep(wait)
+            waited, wait = waited + wait, min(2 * wait, 0.02)
+
+    async def _stays_frozen(self) -> None:
+        """Look at the frozen sandbox once a second, and end it when something runs or more memory is held."""
+        while self.alive:
+            await asyncio.sleep(_LOOK_WHILE_FROZEN_S)
+            if awake := [pid for pid in self._inside if not tree.is_frozen(pid)] or self._others():
+                await self._misbehaved(f"ran between tasks ({len(awake)} processes)")
+            elif (broken := await self._watch.memory_broken()) is not None:
+                self._broken = failed(broken.code, f"{broken.detail} between tasks")
+                _log.error("worker ended", site=self.spec.site, detail=self._broken.detail)
+                await self._end()
 
     def _others(self) -> set[int]:
         """Living processes of the sandbox beside its own."""
         if self._resources.group is None:
             return set(tree.living_below(self._process.pid, self._own))
-        return {pid for pid in self._resources.grouped() - self._own if tree.state_of(pid) not in "ZX"}
+        return {pid for pid in self._resources.grouped() - self._own if not tree.has_ended(pid)}
 
     def _told(self, problem: WorkerError) -> WorkerTaskFailed:
         """The failure that may leave the site, from an error that the worker reported."""

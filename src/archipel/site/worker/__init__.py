@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from archipel.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from archipel.site.worker.landlock import landlock_version
     from archipel.site.worker.protocol import (
         COHORT,
         HEADER,
@@ -37,6 +38,7 @@ else:
     __getattr__, __dir__ = lazy_names(
         __name__,
         {
+            "landlock": ["landlock_version"],
             "protocol": [
                 "COHORT",
                 "HEADER",
@@ -58,7 +60,7 @@ else:
                 "WorkerReady",
                 "encode_message",
                 "from_worker",
-            ]
+            ],
         },
     )
 
@@ -83,4 +85,5 @@ __all__ = [
     "WorkerReady",
     "encode_message",
     "from_worker",
+    "landlock_version",
 ]

@@ -1,4 +1,4 @@
-"""``python -m archipel.site.worker FD``: set limits, report to the agent, then answer its requests."""
+"""``python -m archipel.site.worker FD [confined]``: set limits, report to the agent, then answer its requests."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ import signal
 import socket
 import sys
 
+from archipel.site.worker.landlock import confine
 from archipel.site.worker.protocol import Ready, Start, receive, send
-from archipel.site.worker.serving import serve
 from archipel.vocabulary import WorkerLimits
 
 OPEN_FILES = 1024
+_WRITABLE = {"/tmp": True, "/dev/shm": True, "/dev": False}  # noqa: S108 - inside the sandbox
 
 
 def limit_this_process(limits: WorkerLimits) -> None:
@@ -37,6 +38,11 @@ def limit_this_process(limits: WorkerLimits) -> None:
 
 def main() -> None:
     """Serve until the agent closes the socket."""
+    if sys.argv[2:] == ["confined"]:
+        confine(_WRITABLE)
+    # Only now: numpy, which comes with it, starts threads, and those would not be confined.
+    from archipel.site.worker.serving import serve
+
     channel = socket.socket(fileno=int(sys.argv[1]))
     os.set_inheritable(channel.fileno(), False)
     # A write beyond RLIMIT_FSIZE becomes an error that the plan sees instead of ending the process.
