@@ -35,7 +35,7 @@ class HeartDiseasePlan(TorchPlan):
         minimum_subjects=20,
     )
     validation = (
-        MetricSpec(name="auc", better="higher"),
+        MetricSpec(name="auc", better="higher", counts="site", largest_weight=1),
         MetricSpec(name="accuracy", better="higher"),
         MetricSpec(name="validation_loss", better="lower"),
     )
@@ -76,8 +76,8 @@ class HeartDiseasePlan(TorchPlan):
         found = super().measure(outputs, targets)
         found["accuracy"] = MetricSum(total=float(right), weight=len(targets))
         if 0 < targets.sum() < len(targets):
-            # AUCs do not add up. What leaves is the hospital's own, weighted with its patients.
-            found["auc"] = MetricSum(total=auc(outputs[:, 0], targets) * len(targets), weight=len(targets))
+            # AUCs of patients do not add up. What leaves is the hospital's own, counted as one site.
+            found["auc"] = MetricSum(total=auc(outputs[:, 0], targets), weight=1)
         return found
 
 

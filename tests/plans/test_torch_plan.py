@@ -9,8 +9,8 @@ from plan_jobs import job_for, table, task_for, tensor_file
 
 from archipel.plans import TorchPlan
 from archipel.plans.in_turn import ReadInTurn
+from archipel.plans.network_weights import export_model
 from archipel.plans.runtime import PlanRuntime
-from archipel.plans.torch import export_model
 from archipel.tensors import decode, encode
 from archipel.vocabulary import ArchipelError, BadInput, DataNeeds, ErrorCode, HyperParameter, OptimiserState, TaskKind
 
@@ -261,3 +261,47 @@ def test_a_large_ensemble_is_one_network_at_a_time_and_read_once_for_what_waits_
     assert read == list(range(60)) * readings
     # The one that is made while the last still has a name.
     assert most - before <= 2
+
+
+class Ordered(Net):
+    drawn = torch.tensor([0, 0, 5])
+
+    def order(self, generator):
+        return self.drawn
+
+
+class OrderedOnDemand(Ordered):
+    in_memory = False
+
+
+def test_an_order_may_repeat_examples_and_changes_no_count(tmp_path):
+    results = [train(runtime_of(kind(), tmp_path), tensor_file(Net())) for kind in (Ordered, OrderedOnDemand)]
+    (one, model), (other, same) = results
+    assert model == same and one.metrics == other.metrics
+    assert one.metrics["loss"].weight == one.samples.training > 3
+
+
+@pytest.mark.parametrize("drawn", [[40], [-1], [0.5], [], [[0, 1]]])
+def test_an_order_that_names_no_examples_is_refused(tmp_path, monkeypatch, drawn):
+    monkeypatch.setattr(Ordered, "drawn", torch.tensor(drawn, dtype=None if drawn else torch.int64))
+    said = r"Ordered: order\(\) gives torch.* not int64 \[n\] of places from 0 to"
+    with pytest.raises(BadInput, match=said) as raised:
+        train(runtime_of(Ordered(), tmp_path), tensor_file(Net()))
+    assert raised.value.code is ErrorCode.BAD_PLAN
+
+
+def test_gradients_are_changed_before_the_step(tmp_path):
+    class Still(Net):
+        optimiser_state = OptimiserState.RESET
+
+        def build_optimiser(self, network, context):
+            return torch.optim.SGD(network.parameters(), lr=0.1)
+
+        def before_step(self, network, context):
+            for parameter in network.parameters():
+                parameter.grad.zero_()
+
+    start = tensor_file(Still())
+    before, after = decode(start), decode(train(runtime_of(Still(), tmp_path), start)[1])
+    moved = {name for name in before if not np.array_equal(before[name], after[name])}
+    assert moved == {"1.running_mean", "1.running_var", "1.num_batches_tracked"}

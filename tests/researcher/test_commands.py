@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -97,3 +98,12 @@ def test_an_error_text_that_was_released_is_read_by_a_command(world: World, type
     assert "KeyError: 'age'" in shown and "\x1b" not in shown
     (row,) = json.loads(typed("experiment", "failures", "faulty", "--json").stdout)
     assert (row["site"], row["detail"]) == ("site-b", "Traceback\nKeyError: 'age'\x1b[2J")
+
+
+def test_report_and_model_are_taken_home_by_commands(typed: Typed, tmp_path: Path) -> None:
+    assert typed("run", TINY_PLAN, "--rounds", 1, "--name", "taken").exit_code == 0
+    done = typed("experiment", "report", "taken", "--out", tmp_path)
+    assert done.exit_code == 0 and done.stdout == f"report: {tmp_path / 'taken.html'}\n"
+    done = typed("experiment", "download", "taken", "--model", "best", "--out", tmp_path / "b.safetensors")
+    assert done.exit_code == 0, done.output
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["b-plan", "b.md", "b.safetensors", "taken.html"]

@@ -13,7 +13,7 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 
-from archipel.researcher.outcome import DemoResult, ModelKind, ModelScore, SiteFacts, middle_slice
+from archipel.researcher.outcome import ExperimentResult, ModelKind, ModelScore, SiteFacts, middle_slice
 from archipel.researcher.report import write_report
 from archipel.researcher.report_figures import _spread
 
@@ -28,7 +28,7 @@ def volume() -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.fixture
-def result() -> DemoResult:
+def result() -> ExperimentResult:
     image, truth = volume()
     scores = [
         ModelScore(ModelKind.FEDERATED, "federated", 0.874, {"a": 0.88, "b": 0.868}, {"anterior": 0.85}),
@@ -37,7 +37,7 @@ def result() -> DemoResult:
         ModelScore(ModelKind.LOCAL, "a", 0.861, {"a": 0.88, "b": 0.84}),
         ModelScore(ModelKind.LOCAL, "b", 0.842, {"a": 0.83, "b": 0.86}),
     ]
-    return DemoResult(
+    return ExperimentResult(
         title="Two <hospitals>",
         data="generated phantoms",
         deployed=True,
@@ -73,13 +73,13 @@ class Reader(HTMLParser):
         self.words.append(data)
 
 
-def test_the_three_files_are_written(result: DemoResult, tmp_path: Path) -> None:
+def test_the_three_files_are_written(result: ExperimentResult, tmp_path: Path) -> None:
     paths = write_report(result, tmp_path / "demo-results")
     assert [path.name for path in paths] == ["summary.json", "curves.png", "report.html"]
     assert (tmp_path / "demo-results" / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_summary_has_every_number_by_its_name(result: DemoResult, tmp_path: Path) -> None:
+def test_the_summary_has_every_number_by_its_name(result: ExperimentResult, tmp_path: Path) -> None:
     write_report(result, tmp_path)
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["dice"] == {
@@ -92,7 +92,7 @@ def test_the_summary_has_every_number_by_its_name(result: DemoResult, tmp_path: 
     assert (summary["rounds"], summary["seconds"]["total"], summary["held_out"]) == (4, 83.2, 17)
 
 
-def test_the_report_stands_alone_and_says_how_it_was_measured(result: DemoResult, tmp_path: Path) -> None:
+def test_the_report_stands_alone_and_says_how_it_was_measured(result: ExperimentResult, tmp_path: Path) -> None:
     write_report(result, tmp_path)
     reader = Reader()
     reader.feed((tmp_path / "report.html").read_text())
@@ -116,7 +116,7 @@ def test_the_report_stands_alone_and_says_how_it_was_measured(result: DemoResult
         assert claim in text, claim
 
 
-def test_a_simulation_does_not_claim_what_it_did_not_do(result: DemoResult, tmp_path: Path) -> None:
+def test_a_simulation_does_not_claim_what_it_did_not_do(result: ExperimentResult, tmp_path: Path) -> None:
     bare = replace(result, deployed=False, slices=(), scores=result.scores[:1], losses={}, curves={"federated": [0.5]})
     write_report(bare, tmp_path)
     page = (tmp_path / "report.html").read_text()

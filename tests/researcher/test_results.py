@@ -9,11 +9,12 @@ import matplotlib as mpl
 import pytest
 
 import archipel
+from archipel.plans import package
 from archipel.researcher import tables
 from archipel.researcher.progress import Progress, advance, sparkline
 from archipel.tensors import decode
-from archipel.transport.rest import Event, RoundView, UnknownEvent
-from archipel.vocabulary import NotFound
+from archipel.transport.rest import BaselinesView, Event, RoundView, UnknownEvent
+from archipel.vocabulary import MetricSpec, NotFound
 from worlds.research import World
 from worlds.scripted_experiments import logged, model
 
@@ -105,6 +106,62 @@ def test_baselines_stand_beside_the_federated_model(finished: archipel.Experimen
     assert rows.index.tolist() == ["federated", "ensemble", "site-a alone", "site-b alone", "site-c alone"]
     assert rows["all_sites"].tolist() == pytest.approx([0.8, 0.7, 0.6, 0.61, 0.62])
     assert rows.loc["federated", "site-c"] == pytest.approx(0.8)
+
+
+def test_the_worst_site_stands_beside_the_mean_whichever_way_is_better() -> None:
+    per_site = {"a": {"dice": 0.9, "mae": 3.0}, "b": {"dice": 0.7, "mae": 5.0}, "c": {"dice": 0.8}}
+    measured = {"validation": {"dice": 0.8, "mae": 4.0, "auc": 0.6}, "per_site": per_site, "subjects": 9}
+    specs = [
+        MetricSpec(name="dice", better="higher"),
+        MetricSpec(name="mae", better="lower"),
+        MetricSpec(name="auc", better="higher", counts="site", largest_weight=1),
+    ]
+    rows = tables.baselines(BaselinesView.model_validate({"federated": measured}), specs).set_index("metric")
+    assert rows.loc["dice", ["worst_site", "worst_value"]].tolist() == ["b", 0.7]
+    assert rows.loc["mae", ["worst_site", "worst_value"]].tolist() == ["b", 5.0]
+    assert rows["averaged_by"].to_dict() == {"auc": "site", "dice": "sample", "mae": "sample"}
+    assert rows.loc[["auc"], ["worst_site", "worst_value"]].isna().all(axis=None), "no site's own is known"
+
+
+def test_the_card_has_every_site_and_the_worst(
+    world: World, finished: archipel.Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    per_site = world.experiments.documents[finished.name]["baselines"]["federated"]["per_site"]
+    monkeypatch.setitem(per_site, "site-b", {"accuracy": 0.3125})
+    card = finished.download(tmp_path).with_suffix(".md").read_text()
+    assert "| accuracy | 0.8000 | averaged by sample, higher is better | 0.3125 (site-b) |" in card
+    assert "### At each site\n\n| site | accuracy |\n|---|---|\n| site-a | 0.8000 |\n| site-b | 0.3125 |" in card
+    local = finished.download(tmp_path, which="local:site-a").with_suffix(".md").read_text()
+    assert "| site-b | 0.6000 |" in local and "0.6000 (site-a)" in local
+
+
+def test_the_plan_comes_with_the_model(finished: archipel.Experiment, tmp_path: Path) -> None:
+    finished.download(tmp_path / "best.safetensors", which="best")
+    folder = tmp_path / "best-plan"
+    assert [path.name for path in folder.iterdir()] == ["tiny_numpy.py"]
+    assert package(folder).reference == finished.job.plan
+    assert "whose name ends in `-plan`" in (tmp_path / "best.md").read_text()
+    again = archipel.Experiment.known(finished._connection, finished.name).download(tmp_path / "best.safetensors")
+    assert again.exists() and package(folder).reference == finished.job.plan
+
+
+def test_a_plan_that_is_not_the_approved_one_is_not_kept(
+    finished: archipel.Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = finished._connection.download
+    forged = lambda path: b"import os\n" if "/blobs/" in path else honest(path)  # noqa: E731
+    monkeypatch.setattr(finished._connection, "download", forged)
+    with pytest.raises(archipel.ArchipelError, match=r"tiny_numpy.py: is not the file that its hash names"):
+        finished.download(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_of_another_plan_does_not_join_this_one(finished: archipel.Experiment, tmp_path: Path) -> None:
+    (tmp_path / "m-plan").mkdir()
+    (tmp_path / "m-plan" / "plan.py").write_text("class Other(Plan): ...\n")
+    with pytest.raises(archipel.ArchipelError, match=r"holds plan.py, which is not a file of this plan; give another"):
+        finished.download(tmp_path / "m.safetensors")
+    assert [path.name for path in tmp_path.iterdir()] == ["m-plan"]
 
 
 def test_a_model_comes_home_with_its_card(finished: archipel.Experiment, tmp_path: Path) -> None:

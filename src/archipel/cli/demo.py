@@ -11,7 +11,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from archipel.researcher.outcome import DemoResult
+    from archipel.researcher.outcome import ExperimentResult
 
 app = typer.Typer(help="Run a whole federation on this machine: three hospitals, a server, one model.")
 
@@ -60,7 +60,7 @@ def demo(
     _print(result, console, results)
 
 
-def _print(result: DemoResult, console: Console, results: Path) -> None:
+def _print(result: ExperimentResult, console: Console, results: Path) -> None:
     from rich.table import Column, Table
 
     from archipel.researcher.outcome import ModelKind
@@ -77,10 +77,10 @@ def _print(result: DemoResult, console: Console, results: Path) -> None:
         ModelKind.POOLED: "all sites, pooled",
         ModelKind.ENSEMBLE: "ensemble of the local models",
     }
-    best = max(score.dice for score in result.scores if score.kind is not ModelKind.POOLED)
+    best = max(score.value for score in result.scores if score.kind is not ModelKind.POOLED)
     for score in result.scores:
         cells = [f"{score.per_site[site]:.3f}" if site in score.per_site else "-" for site in sites]
-        mean = f"[bold]{score.dice:.4f}[/bold]" if score.dice == best else f"{score.dice:.4f}"
+        mean = f"[bold]{score.value:.4f}[/bold]" if score.value == best else f"{score.value:.4f}"
         table.add_row(names.get(score.kind, f"{score.name} alone"), mean, *cells)
     console.print(table)
     ratio = f"federated / pooled {result.ratio:.4f}; " if result.ratio is not None else ""

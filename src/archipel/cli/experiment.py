@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,7 +16,7 @@ from archipel.cli.tables import show
 if TYPE_CHECKING:
     from archipel.researcher import Experiment
 
-app = typer.Typer(help="Experiments at a server: list, watch, start, pause, resume, cancel.", no_args_is_help=True)
+app = typer.Typer(help="Experiments at a server: list, watch, steer, report, download.", no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(help="The experiment's name.")]
 _COLUMNS = ("experiment", "state", "round", "rounds", "owner", "created", "reason")
@@ -60,6 +61,35 @@ def failures(
 
     with _experiment(name, server, token, authority, proxy) as experiment:
         show(f"failures of {name}", failure_rows(experiment.events()), as_json)
+
+
+@app.command()
+def report(
+    name: Name,
+    server: Server = None,
+    token: Token = None,
+    authority: Authority = None,
+    proxy: Proxy = None,
+    out: Annotated[Path, typer.Option(help="The file (.html), or the folder for it.")] = Path(),
+) -> None:
+    """Write the report: one HTML file with every model at every site."""
+    with _experiment(name, server, token, authority, proxy) as experiment:
+        typer.echo(f"report: {experiment.report(out)}")
+
+
+@app.command()
+def download(
+    name: Name,
+    server: Server = None,
+    token: Token = None,
+    authority: Authority = None,
+    proxy: Proxy = None,
+    which: Annotated[str, typer.Option("--model", help="last, best or local:SITE.")] = "last",
+    out: Annotated[Path, typer.Option(help="The file (.safetensors), or the folder for it.")] = Path(),
+) -> None:
+    """Write a model with its card and its plan."""
+    with _experiment(name, server, token, authority, proxy) as experiment:
+        typer.echo(f"model: {experiment.download(out, which)}")
 
 
 @app.command()

@@ -96,7 +96,7 @@ def run(
     if as_json:
         typer.echo(json.dumps(as_document(scores)))
         return
-    print_scores(scores)
+    print_scores(scores, experiment.job.validation)
     if model is not None:
         typer.echo(f"model: {model}")
 

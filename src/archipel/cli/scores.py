@@ -11,24 +11,31 @@ if TYPE_CHECKING:
     from pydantic import JsonValue
 
     from archipel.simulation.scores import ModelScores
-    from archipel.vocabulary import Value
+    from archipel.vocabulary import MetricSpec, Value
 
 
-def print_scores(scores: Sequence[ModelScores]) -> None:
-    """One table per metric."""
+def print_scores(scores: Sequence[ModelScores], metrics: Sequence[MetricSpec]) -> None:
+    """One table per metric, which says what its means are means of, and at which site each model is worst."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    from archipel.vocabulary import worst_site
     from archipel.vocabulary.visible import escape_hidden
 
+    declared = {metric.name: metric for metric in metrics}
     sites = sorted({site for scored in scores for site in scored.per_site})
     for metric in sorted({metric for scored in scores for metric in scored.all_sites}):
-        table = Table("model", "all sites", *map(escape_hidden, sites), title=escape_hidden(metric))
+        spec = declared.get(metric)
+        title = escape_hidden(metric if spec is None else f"{metric}, {spec.averaged_by}")
+        table = Table("model", "all sites", *map(escape_hidden, sites), "worst site", title=title)
         for scored in scores:
+            worst = worst_site(spec, scored.per_site) if spec is not None else None
             cells = [scored.all_sites.get(metric), *(scored.per_site.get(site, {}).get(metric) for site in sites)]
             table.add_row(
-                Text(escape_hidden(scored.model)), *("-" if cell is None else f"{cell:.4f}" for cell in cells)
+                Text(escape_hidden(scored.model)),
+                *("-" if cell is None else f"{cell:.4f}" for cell in cells),
+                Text("-" if worst is None else escape_hidden(f"{worst[0]} {worst[1]:.4f}")),
             )
         Console().print(table)
 

@@ -124,7 +124,7 @@ def simulate(
     if as_json:
         typer.echo(json.dumps(as_document(reached)))
         return
-    print_scores(reached)
+    print_scores(reached, drafted.job.validation)
     if out is not None:
         typer.echo(f"model: {out}")
 

@@ -25,7 +25,7 @@ from archipel.plans import Plan, load
 from archipel.plans.inference import predict
 from archipel.researcher import connect
 from archipel.researcher.experiment import Experiment
-from archipel.researcher.outcome import DemoResult, MiddleSlice, ModelKind, ModelScore, SiteFacts, middle_slice
+from archipel.researcher.outcome import ExperimentResult, MiddleSlice, ModelKind, ModelScore, SiteFacts, middle_slice
 from archipel.researcher.report import write_report
 from archipel.tensors import decode
 from archipel.vocabulary import BadInput, Thing, WorkerLimits
@@ -58,7 +58,7 @@ class DemoTerms:
     folder: Path
 
 
-def run_demo(roots: Mapping[str, Path], terms: DemoTerms, say: Say) -> DemoResult:
+def run_demo(roots: Mapping[str, Path], terms: DemoTerms, say: Say) -> ExperimentResult:
     """Run everything and write the folder of results (report, figures, summary, model)."""
     began = time.monotonic()
     plan: Any = load(PLAN)
@@ -108,7 +108,7 @@ def _result(
     pooled: PooledRun,
     terms: DemoTerms,
     seconds: Mapping[str, float],
-) -> DemoResult:
+) -> ExperimentResult:
     terms.folder.mkdir(parents=True, exist_ok=True)
     model = experiment.download(terms.folder / "model.safetensors")
     records = [attempt for attempt in experiment.rounds() if attempt.is_committed]
@@ -135,7 +135,7 @@ def _result(
         facts.append(SiteFacts(name, len(subjects) - len(held_out), len(held_out), float(np.median(times))))
         if held_out:
             slices.append(_slice(name, root, subjects[held_out[0]], plan, arrays))
-    return DemoResult(
+    return ExperimentResult(
         title=terms.title,
         data=terms.data,
         deployed=True,
@@ -166,7 +166,7 @@ def _score(
     return ModelScore(
         kind=kind,
         name=name,
-        dice=validation["dice"],
+        value=validation["dice"],
         per_site={site: means["dice"] for site, means in per_site.items()},
         per_structure={key.removeprefix("dice_"): value for key, value in validation.items() if key != "dice"},
     )

@@ -140,8 +140,24 @@ def check_declarations(plan: Plan) -> None:
         names = [value.name for value in values]
         if len(set(names)) != len(names):
             raise bad_plan(thing, f"{attribute} names one thing twice", "give each its own name")
+    _check_activation(type(plan))
     selection = plan.selection
     if selection is not None and (
         not isinstance(selection, Selection) or selection.metric not in {spec.name for spec in plan.validation}
     ):
         raise bad_plan(thing, "its selection is not one of its validation metrics", "select by a name in validation")
+
+
+def _check_activation(plan: type[Plan]) -> None:
+    """Raise BadInput for a TorchPlan that activates in a way of its own and undoes it in the way of its base."""
+    bases = plan.__mro__
+    activates = next((place for place, base in enumerate(bases) if "activate" in vars(base)), None)
+    undoes = next((place for place, base in enumerate(bases) if "undo_activation" in vars(base)), None)
+    if activates is not None and undoes is not None and activates < undoes:
+        raise bad_plan(
+            plan.__name__,
+            "defines activate() and no undo_activation(), so the loss of an ensemble would be measured on averages "
+            "that are no outputs of a network",
+            "define undo_activation(self, averaged): after softmax it returns averaged.clamp_min(1e-30).log(), after "
+            "sigmoid averaged.logit(1e-6)",
+        )

@@ -84,6 +84,10 @@ class SegmentationPlan(TorchPlan):
         """Probabilities of each channel."""
         return outputs.softmax(1)
 
+    def undo_activation(self, averaged: Tensor) -> Tensor:
+        """Logarithms of probabilities; one that is 0 counts as the smallest that float32 has."""
+        return averaged.clamp_min(torch.finfo(averaged.dtype).tiny).log()
+
     def evaluate(self, models: Sequence[Mapping[str, Array]], context: Context) -> dict[str, MetricSum]:
         """Sums over the validation subjects of each Dice, measured in each subject's original grid."""
         torch.set_num_threads(context.threads)

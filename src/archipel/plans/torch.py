@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, TypeAlias, TypeVar
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import ClassVar, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -19,14 +19,13 @@ from archipel.data import SubjectSet
 from archipel.plans.base import Array, Context, Model, Plan, TrainingResult, derive_seed
 from archipel.plans.examples import Examples, InMemory, OnDemand
 from archipel.plans.memory import keep_freed_memory
+from archipel.plans.network_weights import export_model, import_model
 from archipel.plans.optimiser_state import export_state, restore_state
+from archipel.plans.transforms import Transform, seed_transforms, transformed
 from archipel.vocabulary import ArchipelError, BadInput, ErrorCode, MetricSpec, MetricSum, Thing
 
 Tensor: TypeAlias = torch.Tensor
 T = TypeVar("T")
-Example = dict[str, Any]
-"""What MONAI's transforms take and give: image and label, and whatever entries they add of their own."""
-Transform = Callable[[Example], Example]
 
 
 class TorchPlan(Plan):
@@ -82,22 +81,40 @@ class TorchPlan(Plan):
 
     def transforms(self) -> Sequence[Transform]:
         """Random transforms of one example, ``{"image": input, "label": target}``: MONAI's dictionary transforms or
-        any callable. Those with ``set_random_state`` get a seed of the round."""
+        any callable. Those with ``set_random_state`` get a seed of the round; one may give a list of examples, such
+        as several crops."""
         return ()
+
+    def order(self, generator: torch.Generator) -> Tensor:
+        """Places int64 ``[n]`` of the training examples in the order of one epoch, drawn from ``generator`` only;
+        here: each of ``len(self.training)`` once. A place may come several times or not at all."""
+        return torch.randperm(len(self.training), generator=generator)
+
+    def before_step(self, network: torch.nn.Module, context: Context) -> None:
+        """Change the gradients of a batch before the optimiser uses them, for example clip them; here: leave them."""
 
     def augment(self, inputs: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Change a whole batch at random, drawing from ``generator`` only; here: leave it as it is."""
         return inputs, targets
 
     def measure(self, outputs: Tensor, targets: Tensor) -> dict[str, MetricSum]:
-        """Validation metrics of a batch; here: its loss."""
+        """Validation metrics of a batch; here: its loss. ``outputs`` are a network's outputs also for an ensemble."""
         return {
             "validation_loss": MetricSum(total=float(self.loss(outputs, targets)) * len(targets), weight=len(targets))
         }
 
     def activate(self, outputs: Tensor) -> Tensor:
-        """What an ensemble averages, from a network's outputs; here: the outputs themselves."""
+        """What an ensemble averages, from a network's outputs, for example probabilities; here: the outputs themselves.
+
+        A plan that defines this also defines ``undo_activation``.
+        """
         return outputs
+
+    def undo_activation(self, averaged: Tensor) -> Tensor:
+        """Outputs that ``activate`` turns into these averages, so that ``loss`` and ``measure`` get what they expect of
+        an ensemble too: ``averaged.clamp_min(1e-30).log()`` after softmax, ``averaged.logit(1e-6)`` after sigmoid.
+        """
+        return averaged
 
     # What the runtime calls -----------------------------------------------------------------------------------
 
@@ -135,6 +152,7 @@ class TorchPlan(Plan):
             optimiser.zero_grad(set_to_none=True)
             loss = self.loss(self.network(inputs), targets)
             loss.backward()
+            self.before_step(self.network, context)
             optimiser.step()
             value = float(loss.detach())
             if not math.isfinite(value):
@@ -182,19 +200,19 @@ class TorchPlan(Plan):
         return made
 
     def ensemble(self, networks: Sequence[torch.nn.Module], inputs: Tensor) -> Tensor:
-        """One network's outputs, or the mean of several networks' activated outputs."""
+        """The outputs of one network, or of an ensemble: those that activate to the mean of its networks' activated."""
         if len(networks) == 1:
             outputs: Tensor = networks[0](inputs)
             return outputs
         total = self.activate(networks[0](inputs))
         for network in networks[1:]:
             total = total + self.activate(network(inputs))
-        return total / len(networks)
+        return self.undo_activation(total / len(networks))
 
     def averaged(
         self, models: Sequence[Mapping[str, Array]], batches: Iterable[tuple[Tensor, T]]
     ) -> Iterator[tuple[Tensor, T]]:
-        """For each batch ``(inputs, what belongs to them)`` one network's outputs, or the mean of several's activated.
+        """For each batch ``(inputs, what belongs to them)`` the outputs of one network or, as ``ensemble``, of several.
 
         One network is in memory at a time, whatever the number of models. Of an ensemble as many batches wait together
         as ``held_bytes`` allows, and all models are read once for them. The sum is made in the models' order.
@@ -220,7 +238,7 @@ class TorchPlan(Plan):
                 for place, (inputs, total, belonging) in enumerate(on_device):
                     on_device[place] = inputs, total + self.activate(network(inputs)), belonging
             for _, total, belonging in on_device:
-                yield total / len(models), belonging
+                yield self.undo_activation(total / len(models)), belonging
 
     def _network_of(self, model: Mapping[str, Array]) -> torch.nn.Module:
         # Its parameters are ordinary tensors also where the caller only infers.
@@ -238,75 +256,20 @@ class TorchPlan(Plan):
 
     def _batches(self, context: Context) -> Iterator[tuple[Tensor, Tensor]]:
         generator = torch.Generator().manual_seed(derive_seed(context.seed, "batches"))
-        for position, transform in enumerate(self._transforms):
-            if hasattr(transform, "set_random_state"):
-                transform.set_random_state(seed=derive_seed(context.seed, "transform", position) % 2**32)
+        seed_transforms(self._transforms, context.seed)
         size = self._setting("batch_size", context)
         for _ in range(self._setting("epochs", context)):
-            chosen = torch.randperm(len(self.training), generator=generator).split(size)
+            chosen = self._checked(self.order(generator)).split(size)
             for inputs, targets in self.training.batches(chosen):
-                yield self.augment(*self._transformed(inputs, targets), generator)
+                yield self.augment(*transformed(self._transforms, inputs, targets), generator)
 
-    def _transformed(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        if not self._transforms:
-            return inputs, targets
-        examples = []
-        for image, label in zip(inputs, targets, strict=True):
-            example: Example = {"image": image, "label": label}
-            for transform in self._transforms:
-                example = transform(example)
-            examples.append((_plain(example["image"]), _plain(example["label"])))
-        return torch.stack([image for image, _ in examples]), torch.stack([label for _, label in examples])
-
-
-def _plain(values: Any) -> Tensor:
-    """A tensor without MONAI's metadata, which would travel through every operation of the network."""
-    return torch.as_tensor(values).as_subclass(torch.Tensor)
-
-
-def export_model(network: torch.nn.Module, into: Model | None = None) -> Model:
-    """A network's parameters and buffers as arrays: copied, or written into the arrays of ``into``.
-
-    Raises BadInput when a tensor has a type that numpy does not know, or when the network's names, types or shapes
-    are no longer those of ``into``.
-    """
-    arrays: Model = {}
-    for name, tensor in network.state_dict().items():
-        if tensor.dtype is torch.bfloat16:
-            raise BadInput(
-                Thing("parameter", name),
-                "is bfloat16, which a tensor file cannot hold",
-                "keep weights float32 and compute under torch.autocast",
-                code=ErrorCode.BAD_PLAN,
-            )
-        arrays[name] = tensor.detach().cpu().numpy()
-    if into is None:
-        return {name: array.copy() for name, array in arrays.items()}
-    _check_fit(arrays, into)
-    for name, array in arrays.items():
-        into[name][...] = array
-    return into
-
-
-def import_model(network: torch.nn.Module, model: Mapping[str, Array]) -> None:
-    """Copy a model's arrays into a network. Raises BadInput naming the first parameter that does not fit."""
-    own = {name: tensor.detach().numpy() for name, tensor in network.state_dict().items()}
-    _check_fit(own, model)
-    for name, array in own.items():
-        array[...] = model[name]
-
-
-def _check_fit(own: Mapping[str, Array], model: Mapping[str, Array]) -> None:
-    for name in sorted(own.keys() | model.keys()):
-        mine, given = own.get(name), model.get(name)
-        if mine is None or given is None or mine.shape != given.shape or mine.dtype != given.dtype:
-            raise BadInput(
-                Thing("parameter", name),
-                f"is {_form(mine)} in the plan's network and {_form(given)} in the model",
-                "a model keeps its names, types and shapes for a whole job; use the plan that the model came from",
-                code=ErrorCode.MODEL_CHANGED,
-            )
-
-
-def _form(array: Array | None) -> str:
-    return "absent" if array is None else f"{array.dtype} {list(array.shape)}"
+    def _checked(self, order: Tensor) -> Tensor:
+        count = len(self.training)
+        if order.dtype is torch.int64 and order.dim() == 1 and len(order) and 0 <= order.min() <= order.max() < count:
+            return order
+        raise BadInput(
+            Thing("plan", type(self).__name__),
+            f"order() gives {order.dtype} {list(order.shape)}, not int64 [n] of places from 0 to {count - 1}",
+            "give the places of training examples, at least one",
+            code=ErrorCode.BAD_PLAN,
+        )

@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING
 
 from archipel.governance import job_hash
 from archipel.plans.job_builder import Draft
+from archipel.plans.packaging import PackagedPlan, declared
 from archipel.researcher import plots, tables
 from archipel.researcher.connection import Connection
 from archipel.researcher.display import Display, choose_screen
+from archipel.researcher.experiment_result import experiment_result
 from archipel.researcher.model_card import model_card
-from archipel.researcher.model_files import place_for, write_model
+from archipel.researcher.model_files import check_bytes, place_for, write_model
 from archipel.researcher.progress import Progress, draft_html
+from archipel.researcher.report import write_page
 from archipel.researcher.stop_reasons import unfinished, without_quorum
 from archipel.researcher.watching import all_events, watch
 from archipel.transport.rest import (
@@ -216,15 +219,27 @@ class Experiment:
     def baselines(self) -> DataFrame:
         """The federated model beside each site's own and their ensemble, on the same held-out subjects of every site.
 
-        One row per model and metric: ``all_sites`` is the mean over all subjects, then one column per site.
+        One row per model and metric: ``all_sites`` is the mean over all sites together, and
+        ``averaged_by`` what it is a mean of; ``worst_site`` and ``worst_value`` say where the model is worst and its
+        value there; then one column per site.
         """
-        return tables.baselines(self.document().baselines)
+        return tables.baselines(self.document().baselines, self.job.validation)
 
     def plot(self) -> Figure:
         """Loss and validation over the rounds, each site and all together, with the baselines as lines."""
         document = self.document()
         validation = [metric.name for metric in self.job.validation]
         return plots.curves(tables.history(self.rounds(), document.baselines), validation, document.baselines)
+
+    def report(self, path: str | Path = ".") -> Path:
+        """Write the report: one HTML file that loads nothing from anywhere; returns its path.
+
+        It shows the metric that chooses the best model: over the rounds, of every model at every site, and at the worst
+        site. ``path`` ends in .html, or is a folder. Raises Conflict before the first round is finished.
+        """
+        given = Path(path)
+        target = given if given.suffix == ".html" else given / f"{self.name}.html"
+        return write_page(experiment_result(self.document(), self.rounds()), target)
 
     def models(self) -> DataFrame:
         """The kept models: ``last``, ``best``, and ``local:<site>`` where that baseline was asked for."""
@@ -235,10 +250,11 @@ class Experiment:
         return tables.to_table(rows)
 
     def download(self, path: str | Path, which: str = "last") -> Path:
-        """Write a model as safetensors, and its model card (Markdown) beside it; returns the model's path.
+        """Write a model as safetensors, and beside it its model card (Markdown) and its plan, in a folder that ends in
+        ``-plan``; returns the model's path.
 
         ``which`` is last, best or local:<site>. ``path`` ends in .safetensors, or is a folder. Raises NotFound, and
-        ArchipelError (code trust) when the bytes are not those that the server named.
+        ArchipelError (code trust) when the bytes are not those that the server named, or the plan is not the job's.
         """
         kept = {model.name: model for model in self._models()}
         if which not in kept:
@@ -250,9 +266,10 @@ class Experiment:
             )
         target = place_for(Path(path), self.name, which)
         data = self._connection.download(f"{self._path}/models/{which}")
+        check_bytes(target, data, kept[which].hash)
         software = {"server": self._connection.ask(FederationView, "GET", "/v1/federation").version}
         card = model_card(self.job, self.job_hash, kept[which], self.document(), self.rounds(), software)
-        write_model(target, data, expected=kept[which].hash, card=card)
+        write_model(target, data, card=card, plan=self._plan().files)
         return target
 
     def __repr__(self) -> str:
@@ -272,6 +289,12 @@ class Experiment:
                 Thing("experiment", self.name), "is a draft and was not submitted", "submit() it first, or run() it"
             )
         return f"/v1/experiments/{self.name}"
+
+    def _plan(self) -> PackagedPlan:
+        """The job's plan from the server, proven by the hashes that the sites approved."""
+        named = self.job.plan.files
+        texts = [(path, self._connection.download(f"/v1/blobs/{named[path]}")) for path in self.job.plan.paths]
+        return declared(self.job.plan, texts)
 
     def _models(self) -> list[ModelView]:
         return self._connection.ask_all(ModelView, f"{self._path}/models")

@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from itertools import groupby
 
+from archipel.researcher.tables import measured_after
 from archipel.transport.rest import ExperimentView, ModelView, RoundView
-from archipel.vocabulary import Job
+from archipel.vocabulary import Job, MetricSpec, worst_site
 from archipel.vocabulary.visible import escape_hidden
 
+_BESIDE = "came with it, in the folder beside this card whose name ends in `-plan`"
 _BASELINES = {"federated": "federated, last round"}
 
 
@@ -35,7 +37,7 @@ def model_card(
         _lineage(job, job_hash, model),
         _contributions(job, committed, document, local),
         _hyper_parameters(job, committed),
-        _measured(job, model, document, local),
+        _measured(job, model, document, _at_each_site(model, document, rounds, local)),
         _software(software),
         _limits(job, local),
     ]
@@ -69,9 +71,9 @@ def _what_it_is(job: Job, model: ModelView, document: ExperimentView, local: str
 def _plan(job: Job) -> str:
     entry, *others = job.plan.paths
     if not others:
-        return f"`{entry}`, class `{job.plan.class_name}`; the file is needed to use the model"
+        return f"`{entry}`, class `{job.plan.class_name}`; it is needed to use the model, and {_BESIDE}"
     listed = ", ".join(f"`{path}`" for path in others)
-    return f"`{entry}`, class `{job.plan.class_name}`, with {listed}; the files are needed to use the model"
+    return f"`{entry}`, class `{job.plan.class_name}`, with {listed}; they are needed to use the model, and {_BESIDE}"
 
 
 def _when(document: ExperimentView) -> str:
@@ -149,7 +151,24 @@ def _software(elsewhere: Mapping[str, str]) -> str:
     )
 
 
-def _measured(job: Job, model: ModelView, document: ExperimentView, local: str | None) -> str:
+PerSite = Mapping[str, Mapping[str, float]]
+
+
+def _at_each_site(
+    model: ModelView, document: ExperimentView, rounds: Sequence[RoundView], local: str | None
+) -> PerSite:
+    """What each site measured of this model, where the server knows it: not of values that leave within sums only."""
+    if local:
+        own = document.baselines.local.get(local)
+        return own.per_site if own is not None else {}
+    committed = [attempt for attempt in rounds if attempt.is_committed]
+    if not model.round:
+        return {site: part.validation for site, part in committed[0].sites.items()} if committed else {}
+    made = [attempt for attempt in committed if attempt.round == model.round]
+    return measured_after(made[-1], rounds, document.baselines) if made else {}
+
+
+def _measured(job: Job, model: ModelView, document: ExperimentView, per_site: PerSite) -> str:
     federated = document.baselines.federated
     count = federated.subjects if federated is not None else None
     fraction = f"{job.validation_fraction:.0%} of each site's subjects, chosen by hash of the subject's id"
@@ -157,12 +176,17 @@ def _measured(job: Job, model: ModelView, document: ExperimentView, local: str |
     sums = model.validation
     if not sums:
         return f"## Measured\n\nThis model was not validated at the sites (held out: {fraction})."
-    better = {metric.name: metric.better for metric in job.validation}
-    lines = [f"| {name} | {value:.4f} | {better.get(name, '')} is better |" for name, value in sorted(sums.items())]
+    declared = {metric.name: metric for metric in job.validation}
+    lines = [
+        f"| {name} | {value:.4f} | {_about(declared.get(name))} | {_worst(declared.get(name), per_site)} |"
+        for name, value in sorted(sums.items())
+    ]
     text = (
-        f"## Measured\n\nMeans over the subjects that the sites held out of training ({fraction}); computed at the "
-        "sites, reported as sums.\n\n| metric | value | |\n|---|---|---|\n" + "\n".join(lines)
+        f"## Measured\n\nMeasured at the sites on subjects that they held out of training ({fraction}), and reported "
+        "as sums. The mean over all sites is one of samples, unless the table says what else it is averaged by.\n\n"
+        "| metric | over all sites | | at the worst site |\n|---|---|---|---|\n" + "\n".join(lines)
     )
+    text += _site_table(sorted(sums), per_site)
     if model.name == "best":
         text += "\n\nThis round was chosen by its validation result, so this result is somewhat too optimistic."
     rows = [
@@ -177,6 +201,27 @@ def _measured(job: Job, model: ModelView, document: ExperimentView, local: str |
     return text
 
 
+def _about(metric: MetricSpec | None) -> str:
+    return f"{metric.averaged_by}, {metric.better} is better" if metric is not None else ""
+
+
+def _worst(metric: MetricSpec | None, per_site: PerSite) -> str:
+    worst = worst_site(metric, per_site) if metric is not None else None
+    return f"{worst[1]:.4f} ({worst[0]})" if worst is not None else ""
+
+
+def _site_table(metrics: Sequence[str], per_site: PerSite) -> str:
+    measured = {site: values for site, values in sorted(per_site.items()) if values}
+    if not measured:
+        return ""
+    rows = [
+        f"| {site} | " + " | ".join(_cell(values.get(metric)) for metric in metrics) + " |"
+        for site, values in measured.items()
+    ]
+    head = f"| site | {' | '.join(metrics)} |\n|---|" + "---|" * len(metrics)
+    return f"\n\n### At each site\n\n{head}\n" + "\n".join(rows)
+
+
 def _cell(value: float | None) -> str:
     return "" if value is None else f"{value:.4f}"
 
@@ -188,7 +233,8 @@ def _limits(job: Job, local: str | None) -> str:
         "A research model, not a medical device: it must not guide the care of a patient.",
         f"It saw data of {sites} only. On other scanners, sequences, ages or diseases it may fail without any "
         f"warning; measure it on local data first{tool}.",
-        "A validation mean hides the subjects on which the model fails; check single subjects too.",
+        "A validation mean hides the sites and the subjects on which the model fails; see each site above, and check "
+        "single subjects too.",
         "The weights follow from patients' data. No formal privacy guarantee (differential privacy) was applied: "
         "treat the file as confidentially as the sites' agreement requires.",
     ]

@@ -1,9 +1,10 @@
-"""A downloaded model: a safetensors file whose bytes are those the server named, with its card beside it."""
+"""A downloaded model: a safetensors file whose bytes are those the server named, its card and its plan beside it."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from archipel.plans.files import PlanFiles
 from archipel.storage import disk_errors_named
 from archipel.tensors import blob_hash
 from archipel.vocabulary import ArchipelError, BadInput, ErrorCode, Thing
@@ -20,12 +21,13 @@ def place_for(path: Path, experiment: str, which: str) -> Path:
     return path / f"{experiment}-{which.replace(':', '-')}{_SUFFIX}"
 
 
-def write_model(target: Path, data: bytes, *, expected: str, card: str) -> None:
-    """Write the model, whole or not at all, and the card (Markdown) under the same name.
+def plan_folder(target: Path) -> Path:
+    """Where the plan of the model file ``target`` is written: a folder beside it."""
+    return target.with_name(f"{target.stem}-plan")
 
-    Raises ArchipelError (code trust) when the bytes have another hash than expected, and for a folder that cannot be
-    written.
-    """
+
+def check_bytes(target: Path, data: bytes, expected: str) -> None:
+    """Raise ArchipelError (code trust) when a model's bytes have another hash than expected."""
     if blob_hash(data) != expected:
         raise ArchipelError(
             Thing("model", target.name),
@@ -33,9 +35,29 @@ def write_model(target: Path, data: bytes, *, expected: str, card: str) -> None:
             "download it again",
             code=ErrorCode.TRUST,
         )
+
+
+def write_model(target: Path, data: bytes, *, card: str, plan: PlanFiles) -> None:
+    """Write the model, whole or not at all, the card (Markdown) under the same name, and the plan's files.
+
+    Raises ArchipelError for a folder that cannot be written, and BadInput when the plan's folder holds other Python
+    files, which would join the plan.
+    """
+    folder = plan_folder(target)
+    _check_no_others(folder, plan)
     with disk_errors_named(target.parent):
-        target.parent.mkdir(parents=True, exist_ok=True)
+        for path, text in plan.texts.items():
+            file = folder / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(text.encode())
         target.with_suffix(".md").write_text(card, encoding="utf-8")
         part = target.with_name(target.name + ".part")
         part.write_bytes(data)
         part.replace(target)
+
+
+def _check_no_others(folder: Path, plan: PlanFiles) -> None:
+    found = {path.relative_to(folder).as_posix() for path in folder.rglob("*.py")} if folder.is_dir() else set()
+    if others := sorted(found - plan.texts.keys()):
+        cause = f"holds {others[0]}, which is not a file of this plan"
+        raise BadInput(Thing.folder(folder), cause, "give another place for the model, or move that folder away")

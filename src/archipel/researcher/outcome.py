@@ -1,6 +1,4 @@
-"""The results of a demonstration, as values: every model's scores on the same held-out subjects, and how they were
-made.
-"""
+"""The result of an experiment, as values: the scores of every model on the same held-out subjects."""
 
 from __future__ import annotations
 
@@ -12,9 +10,13 @@ from typing import Any, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
+from archipel.vocabulary import MetricSpec
+
+DICE = MetricSpec(name="dice", better="higher")
+
 
 class ModelKind(StrEnum):
-    """The models that a demonstration compares, in the order in which it shows them."""
+    """The models that a report compares, in the order in which it shows them."""
 
     FEDERATED = "federated"
     POOLED = "pooled"
@@ -24,11 +26,14 @@ class ModelKind(StrEnum):
 
 @dataclass(frozen=True)
 class SiteFacts:
-    """One hospital: how many subjects trained, how many were held out; ``seconds`` of one local round (median)."""
+    """One hospital: how many subjects trained, how many were held out; ``seconds`` of one local round (median).
+
+    A count is None where the report's maker does not know it.
+    """
 
     name: str
-    training: int
-    held_out: int
+    training: int | None
+    held_out: int | None = None
     seconds: float | None = None
 
 
@@ -36,13 +41,14 @@ class SiteFacts:
 class ModelScore:
     """One model on the held-out subjects of every site.
 
-    ``dice`` is the mean over all of them (whole structure), ``per_site`` the means at each site, ``per_structure``
-    the means of each label. ``name`` is the site's name for a local model and the kind for the others.
+    ``value`` is the mean of the result's metric over all of them, ``per_site`` its means at each site,
+    ``per_structure`` the means of the other metrics, for a segmentation those of each label. ``name`` is the site's
+    name for a local model and the kind for the others.
     """
 
     kind: ModelKind
     name: str
-    dice: float
+    value: float
     per_site: Mapping[str, float] = field(default_factory=dict)
     per_structure: Mapping[str, float] = field(default_factory=dict)
 
@@ -100,13 +106,14 @@ class Summary(TypedDict):
 
 
 @dataclass(frozen=True)
-class DemoResult:
-    """Everything that goes into ``demo-results/``.
+class ExperimentResult:
+    """Everything that a report shows, of a demonstration (``demo-results/``) or of any other experiment.
 
-    ``curves`` are validation Dice after each round by model name (``federated``, ``pooled``), ``losses`` training
-    losses of each round by site. ``deployed`` says whether the sites were processes of their own that used mutual
-    TLS and trained in a sandbox, or simulated in one process. ``seconds`` needs ``total``. ``model`` names the file
-    of the federated model, of the last round.
+    ``metric`` is what is compared, for a demonstration Dice. ``curves`` are its values after each round by model name
+    (``federated``, ``pooled``), ``losses`` training losses of each round by site; NaN where there is none. ``deployed``
+    says whether the sites were processes of their own that used mutual TLS and trained in a sandbox, or simulated in
+    one process. ``model`` names the file of the federated model, of the last round. ``subjects`` is how many held-out
+    subjects were measured, where the sites' own numbers are not known.
     """
 
     title: str
@@ -128,29 +135,41 @@ class DemoResult:
     model: str = "model.safetensors"
     notes: Sequence[str] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
+    metric: MetricSpec = DICE
+    is_demonstration: bool = True
+    strategy: str = "fedavg"
+    subjects: int = 0
+
+    @property
+    def metric_name(self) -> str:
+        """The metric's name as text."""
+        return "Dice" if self.metric.name == DICE.name else self.metric.name
 
     def score(self, kind: ModelKind) -> ModelScore | None:
-        """The model of this kind, or None when it was not trained; of local models the best."""
+        """The model of this kind, or None when it was not measured; of local models the best."""
         found = [score for score in self.scores if score.kind == kind]
-        return max(found, key=lambda score: score.dice) if found else None
+        if not found:
+            return None
+        return (max if self.metric.better == "higher" else min)(found, key=lambda score: score.value)
 
     @property
     def held_out(self) -> int:
         """How many subjects the scores are means over."""
-        return sum(site.held_out for site in self.sites)
+        known = [site.held_out for site in self.sites if site.held_out is not None]
+        return sum(known) if len(known) == len(self.sites) else self.subjects
 
     @property
     def ratio(self) -> float | None:
-        """Federated over pooled Dice."""
+        """Federated over pooled."""
         federated, pooled = self.score(ModelKind.FEDERATED), self.score(ModelKind.POOLED)
-        return federated.dice / pooled.dice if federated and pooled and pooled.dice else None
+        return federated.value / pooled.value if federated and pooled and pooled.value else None
 
     def summary(self) -> Summary:
-        """The numbers of ``summary.json``."""
+        """The numbers of a demonstration's ``summary.json``."""
         dice: dict[str, float | dict[str, float]] = {}
-        alone = {score.name: score.dice for score in self.scores if score.kind is ModelKind.LOCAL}
+        alone = {score.name: score.value for score in self.scores if score.kind is ModelKind.LOCAL}
         for score in self.scores:
-            dice[score.kind] = alone if score.kind is ModelKind.LOCAL else score.dice
+            dice[score.kind] = alone if score.kind is ModelKind.LOCAL else score.value
         return {
             "title": self.title,
             "data": self.data,
@@ -160,14 +179,16 @@ class DemoResult:
             "rounds": self.rounds,
             "epochs_per_round": self.epochs_per_round,
             "seed": self.seed,
-            "sites": {site.name: {"training": site.training, "held_out": site.held_out} for site in self.sites},
+            "sites": {
+                site.name: {"training": site.training or 0, "held_out": site.held_out or 0} for site in self.sites
+            },
             "held_out": self.held_out,
             "seconds": {name: round(value, 3) for name, value in self.seconds.items()},
             "job_hash": self.job_hash,
             "plan_hash": self.plan_hash,
             "models": {
                 f"{score.kind}:{score.name}" if score.kind is ModelKind.LOCAL else score.kind: {
-                    "dice": score.dice,
+                    "dice": score.value,
                     "per_site": dict(score.per_site),
                     "per_structure": dict(score.per_structure),
                 }

@@ -1,4 +1,4 @@
-"""``demo-results/``: summary.json, curves.png and a report in one self-contained HTML file that prints well.
+"""The report of an experiment: one self-contained HTML file that prints well; of a demonstration also its numbers.
 
 The report says what was measured and how: on how many held-out subjects, with which seed, which round's model.
 """
@@ -8,21 +8,25 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterable
-from html import escape
+from html import escape as escape_html
 from importlib.resources import files
 from pathlib import Path
 from string import Template
 
-from archipel.researcher.outcome import DemoResult, ModelKind, ModelScore
+from archipel.researcher.outcome import ExperimentResult, ModelKind, ModelScore, SiteFacts
 from archipel.researcher.report_figures import FOUND, TRUE, curves_png, slices_png
 from archipel.storage import disk_errors_named
+from archipel.vocabulary import worst_site
+from archipel.vocabulary.metrics import SAMPLE
+from archipel.vocabulary.visible import escape_hidden
 
 _COUNTS = dict(enumerate(("One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine"), start=1))
 _ORDER = {kind: place for place, kind in enumerate(ModelKind)}
 
 
-def write_report(result: DemoResult, folder: Path) -> list[Path]:
-    """Write summary.json, curves.png and report.html into ``folder`` (made if it is not there); their paths."""
+def write_report(result: ExperimentResult, folder: Path) -> list[Path]:
+    """Write a demonstration's summary.json, curves.png and report.html into ``folder`` (made if it is not there);
+    their paths."""
     curves = curves_png(result)
     written = {
         "summary.json": (json.dumps(result.summary(), indent=2, ensure_ascii=False) + "\n").encode(),
@@ -36,15 +40,31 @@ def write_report(result: DemoResult, folder: Path) -> list[Path]:
     return [folder / name for name in written]
 
 
-def report_html(result: DemoResult, curves: bytes) -> str:
+def write_page(result: ExperimentResult, path: Path) -> Path:
+    """Write the report alone, with its pictures inside. Raises ArchipelError when it cannot be written."""
+    page = report_html(result, curves_png(result))
+    with disk_errors_named(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(page, encoding="utf-8")
+    return path
+
+
+def escape(text: str) -> str:
+    """Text of other parties for HTML, with invisible characters written out."""
+    return escape_html(escape_hidden(text))
+
+
+def report_html(result: ExperimentResult, curves: bytes) -> str:
     """The report; ``curves`` is the PNG to embed. It loads nothing from anywhere."""
     template = files("archipel.researcher").joinpath("report.html").read_text(encoding="utf-8")
     return Template(template).substitute(
         title=escape(result.title),
         sentence=_sentence(result),
         numbers=_numbers(result),
+        metric=escape(result.metric_name),
         curves=_embedded(curves),
         curves_caption=_curves_caption(result),
+        table_caption=_table_caption(result),
         table=_table(result),
         slices=_slices(result),
         method=_method(result),
@@ -53,45 +73,51 @@ def report_html(result: DemoResult, curves: bytes) -> str:
     )
 
 
-def _sentence(result: DemoResult) -> str:
+def _sentence(result: ExperimentResult) -> str:
     federated, pooled, local = (
         result.score(ModelKind.FEDERATED),
         result.score(ModelKind.POOLED),
         result.score(ModelKind.LOCAL),
     )
-    count = _COUNTS.get(len(result.sites), str(len(result.sites)))
-    hospitals = f"{count} {'' if result.deployed else 'simulated '}{'hospital' if count == 'One' else 'hospitals'}"
-    stayed = "no image left its site" if result.deployed else "each site's part read its own images only"
-    text = f"{hospitals} trained one model in {result.rounds} rounds; {stayed}."
+    sites = _COUNTS.get(len(result.sites), str(len(result.sites)))
+    hospitals = f"{sites} {'' if result.deployed else 'simulated '}{'hospital' if sites == 'One' else 'hospitals'}"
+    what = "image" if result.is_demonstration else "sample"
+    stayed = f"no {what} left its site" if result.deployed else f"each site's part read its own {what}s only"
+    text = f"{hospitals} trained one model in {_rounds(result.rounds)}; {stayed}."
     if federated:
-        text += f" On {result.held_out} held-out subjects it reaches a mean Dice of {federated.dice:.3f}"
+        count = f"{result.held_out} held-out subjects" if result.held_out else "the held-out subjects"
+        text += f" On {count} it reaches a mean {result.metric_name} of {federated.value:.3f}"
         if pooled and result.ratio is not None:
-            text += f", {result.ratio:.1%} of what training on all images in one place reaches ({pooled.dice:.3f})"
-        text += f"; the best hospital alone reaches {local.dice:.3f}." if local else "."
+            text += f", {result.ratio:.1%} of what training on all images in one place reaches ({pooled.value:.3f})"
+        text += f"; the best hospital alone reaches {local.value:.3f}." if local else "."
     return escape(text)
 
 
-def _numbers(result: DemoResult) -> str:
+def _numbers(result: ExperimentResult) -> str:
     federated, pooled, local = (
         result.score(ModelKind.FEDERATED),
         result.score(ModelKind.POOLED),
         result.score(ModelKind.LOCAL),
     )
     ensemble = result.score(ModelKind.ENSEMBLE)
+    worst = _worst(result, federated) if federated else None
     boxes = [
-        ("main", f"{federated.dice:.3f}", "federated Dice") if federated else None,
-        ("", f"{pooled.dice:.3f}", "pooled: all images in one place") if pooled else None,
+        ("main", f"{federated.value:.3f}", f"federated {result.metric_name}") if federated else None,
+        ("", f"{worst[1]:.3f}", f"at its worst site: {worst[0]}") if worst else None,
+        ("", f"{pooled.value:.3f}", "pooled: all images in one place") if pooled else None,
         ("", f"{result.ratio:.1%}", "federated / pooled") if result.ratio is not None else None,
-        ("", f"{local.dice:.3f}", f"best hospital alone: {local.name}") if local else None,
-        ("", f"{ensemble.dice:.3f}", "ensemble of the local models") if ensemble else None,
-        ("", _duration(result.seconds["total"]), "in all, on this machine") if "total" in result.seconds else None,
+        ("", f"{local.value:.3f}", f"best hospital alone: {local.name}") if local else None,
+        ("", f"{ensemble.value:.3f}", "ensemble of the local models") if ensemble else None,
+        ("", _duration(result.seconds["total"]), "in all, on this machine" if result.is_demonstration else "in all")
+        if "total" in result.seconds
+        else None,
     ]
     return "".join(
         f'<div class="{box[0]}"><b>{escape(box[1])}</b><span>{escape(box[2])}</span></div>' for box in boxes if box
     )
 
 
-def _curves_caption(result: DemoResult) -> str:
+def _curves_caption(result: ExperimentResult) -> str:
     text = (
         "The model of each round was measured at the start of the next one, at the sites. "
         "Dotted lines are models that were trained once, without rounds."
@@ -101,17 +127,33 @@ def _curves_caption(result: DemoResult) -> str:
     return escape(text)
 
 
-def _table(result: DemoResult) -> str:
+def _worst(result: ExperimentResult, score: ModelScore) -> tuple[str, float] | None:
+    return worst_site(result.metric, {site: {result.metric.name: value} for site, value in score.per_site.items()})
+
+
+def _table_caption(result: ExperimentResult) -> str:
+    what = "Mean Dice of the whole structure" if result.is_demonstration else f"Mean {result.metric_name}"
+    means = "" if result.metric.counts == SAMPLE else f" The mean over all sites is {result.metric.averaged_by}."
+    return escape(
+        f"{what} on each site's held-out subjects, which no model was trained on; {result.metric.better} is better."
+        f"{means} A dashed frame marks a local model at its own hospital; the darker the cell, the better."
+    )
+
+
+def _table(result: ExperimentResult) -> str:
     structures = list(dict.fromkeys(name for score in result.scores for name in score.per_structure))
     sites = [site.name for site in result.sites]
-    heads = ["model", "all subjects", *(f"at {site}" for site in sites), *structures]
-    values = [value for score in result.scores for value in (score.dice, *score.per_site.values())]
+    together = "all subjects" if result.metric.counts == SAMPLE else "all sites"
+    heads = ["model", together, *(f"at {site}" for site in sites), "worst site", *structures]
+    values = [value for score in result.scores for value in (score.value, *score.per_site.values())]
     low, high = (min(values), max(values)) if values else (0.0, 1.0)
 
     def cell(value: float | None, own: bool = False) -> str:
         if value is None:
             return "<td>–</td>"
         share = (value - low) / (high - low) if high > low else 1.0
+        if result.metric.better == "lower" and high > low:
+            share = 1 - share
         return (
             f'<td class="{"own" if own else ""}" style="background:rgba(15,118,110,{0.03 + 0.22 * share:.3f})">'
             f"{value:.3f}</td>"
@@ -119,9 +161,11 @@ def _table(result: DemoResult) -> str:
 
     rows = []
     for score in sorted(result.scores, key=lambda reached: (_ORDER[reached.kind], reached.name)):
-        cells = cell(score.dice) + "".join(
+        cells = cell(score.value) + "".join(
             cell(score.per_site.get(site), own=score.kind is ModelKind.LOCAL and score.name == site) for site in sites
         )
+        worst = _worst(result, score)
+        cells += f"<td>{escape(f'{worst[0]} {worst[1]:.3f}') if worst else '–'}</td>"
         cells += "".join(f"<td>{_shown(score.per_structure.get(name))}</td>" for name in structures)
         emphasis = "main" if score.kind is ModelKind.FEDERATED else ""
         rows.append(f'<tr class="{emphasis}"><td>{escape(_model_name(score))}</td>{cells}</tr>')
@@ -137,7 +181,7 @@ def _model_name(score: ModelScore) -> str:
     return f"{score.name} alone" if score.kind is ModelKind.LOCAL else score.kind
 
 
-def _slices(result: DemoResult) -> str:
+def _slices(result: ExperimentResult) -> str:
     if not result.slices:
         return ""
     picture = _embedded(slices_png(result.slices, dict(result.label_names)))
@@ -152,25 +196,31 @@ def _slices(result: DemoResult) -> str:
     )
 
 
-def _method(result: DemoResult) -> str:
+def _method(result: ExperimentResult) -> str:
     how = (
         "a server, and each site a process of its own; mutual TLS between them, training in a sandbox"
         if result.deployed
         else "a simulation: server and sites in one process, the same round loop and the same numbers as deployed"
     )
-    sites = "; ".join(
-        f"{site.name} {site.training} training, {site.held_out} held out"
-        + (f", {site.seconds:.2g} s per round" if site.seconds is not None else "")
-        for site in result.sites
+    sites = "; ".join(_of_a_site(site) for site in result.sites)
+    passes = (
+        f"FedAvg, {result.rounds} rounds of {_epochs(result.epochs_per_round)} at each site; the model of the last "
+        "round, not of the best one"
+        if result.is_demonstration
+        else f"{result.strategy}, {_rounds(result.rounds)}; the model of the last round, not of the best one"
+    )
+    baselines = (
+        f"the same plan, seed and number of epochs ({result.rounds * result.epochs_per_round})"
+        if result.is_demonstration
+        else "the same plan and seed, as many passes as there were rounds"
     )
     rows = [
         ("Data", result.data),
         ("Subjects", sites),
-        ("Held out", f"{result.held_out} subjects, chosen by hash of their id; no model trained on one of them"),
+        ("Held out", f"{result.held_out or ''} subjects, chosen by hash of their id; no model trained on one of them"),
         ("How it ran", how),
-        ("Federated", f"FedAvg, {result.rounds} rounds of {_epochs(result.epochs_per_round)} at each site; "
-         "the model of the last round, not of the best one"),
-        ("Baselines", f"the same plan, seed and number of epochs ({result.rounds * result.epochs_per_round})"),
+        ("Federated", passes),
+        ("Baselines", baselines if len(result.scores) > 1 else ""),
         ("Seed", f"{result.seed}; one run, so differences of a few thousandths mean nothing"),
         ("Plan", f"{result.plan}"),
         ("Plan hash", result.plan_hash),
@@ -180,15 +230,34 @@ def _method(result: DemoResult) -> str:
     return "".join(f"<dt>{escape(name)}</dt><dd>{_code(value)}</dd>" for name, value in rows if value)
 
 
+def _of_a_site(site: SiteFacts) -> str:
+    parts = [f"{site.training} training" if site.training is not None else ""]
+    parts += [f"{site.held_out} held out" if site.held_out is not None else ""]
+    parts += [f"{site.seconds:.2g} s per round" if site.seconds is not None else ""]
+    return f"{site.name} {', '.join(part for part in parts if part)}".rstrip()
+
+
 def _code(value: str) -> str:
     return f"<code>{escape(value)}</code>" if value.startswith(("sha256:", "blake3:")) else escape(value)
+
+
+def _rounds(count: int) -> str:
+    return f"{count} round" if count == 1 else f"{count} rounds"
 
 
 def _epochs(count: int) -> str:
     return f"{count} epoch" if count == 1 else f"{count} epochs"
 
 
-def _limits(result: DemoResult) -> Iterable[str]:
+def _limits(result: ExperimentResult) -> Iterable[str]:
+    if not result.is_demonstration:
+        yield "One seed: differences that another seed would turn around mean nothing."
+        yield "A mean hides the subjects on which the model fails; check single subjects too."
+        yield f"It was measured at {', '.join(site.name for site in result.sites)} only; elsewhere it may fail."
+        yield "The weights follow from patients' data. No formal privacy guarantee was applied."
+        yield "A research model, not a medical device."
+        yield from result.notes
+        return
     yield "One seed and a small network on crops: it shows that the system works, not how well the task can be done."
     yield "No formal privacy: the server sees each site's own weights in this demonstration."
     if result.deployed:
@@ -199,9 +268,10 @@ def _limits(result: DemoResult) -> Iterable[str]:
     yield from result.notes
 
 
-def _footer(result: DemoResult) -> str:
+def _footer(result: ExperimentResult) -> str:
     versions = " · ".join(f"{name} {version}" for name, version in result.versions.items())
-    return escape(f"Model: {result.model}; numbers: summary.json" + (f" · {versions}" if versions else ""))
+    where = f"Model: {result.model}; numbers: summary.json" if result.is_demonstration else "Written by Archipel"
+    return escape(where + (f" · {versions}" if versions else ""))
 
 
 def _duration(seconds: float) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from archipel.researcher.outcome import DemoResult, MiddleSlice, ModelKind
+from archipel.researcher.outcome import ExperimentResult, MiddleSlice, ModelKind
 from archipel.researcher.plots import INK, PALETTE
 from archipel.researcher.tables import pyplot
 
@@ -16,12 +16,12 @@ TRUE, FOUND = "#35C2FF", "#FF9F1C"
 _GREY = "#6b7b7d"
 
 
-def curves_png(result: DemoResult) -> bytes:
-    """Validation Dice and training loss over the rounds, baselines as lines, as PNG."""
+def curves_png(result: ExperimentResult) -> bytes:
+    """The validation metric and the training loss over the rounds, baselines as lines, as PNG."""
     plt = pyplot()
     panels = 2 if result.losses else 1
     figure, axes = plt.subplots(1, panels, figsize=(10, 3.9), squeeze=False, width_ratios=[1.6, 1][:panels])
-    _dice(axes[0][0], result)
+    _metric(axes[0][0], result)
     if result.losses:
         _losses(axes[0][1], result)
     for axis in axes[0]:
@@ -36,10 +36,10 @@ def curves_png(result: DemoResult) -> bytes:
     return _png(figure, plt)
 
 
-def _dice(axis: Any, result: DemoResult) -> None:
-    axis.set_title("Dice on held-out subjects after each round", loc="left", fontsize=11, color=INK)
+def _metric(axis: Any, result: ExperimentResult) -> None:
+    axis.set_title(f"{result.metric_name} on held-out subjects after each round", loc="left", fontsize=11, color=INK)
     ends: list[tuple[float, str, str]] = []
-    measured: dict[str, float] = {score.kind: score.dice for score in result.scores}
+    measured: dict[str, float] = {score.kind: score.value for score in result.scores}
     for name, values in result.curves.items():
         federated = name == ModelKind.FEDERATED
         colour = INK if federated else _GREY
@@ -52,18 +52,20 @@ def _dice(axis: Any, result: DemoResult) -> None:
             linewidth=width,
             linestyle=style,
         )
-        if values:
-            ends.append((measured.get(name, values[-1]), name, colour))
+        finite = [value for value in values if np.isfinite(value)]
+        if finite:
+            ends.append((measured.get(name, finite[-1]), name, colour))
     colours = dict(zip([site.name for site in result.sites], PALETTE, strict=False))
     for score in result.scores:
         if score.kind in (ModelKind.LOCAL, ModelKind.ENSEMBLE):
             colour = colours.get(score.name, "#a05fb0")
-            axis.axhline(score.dice, color=colour, linewidth=1.1, linestyle=":", zorder=2)
-            ends.append((score.dice, f"{score.name} alone" if score.kind is ModelKind.LOCAL else "ensemble", colour))
+            axis.axhline(score.value, color=colour, linewidth=1.1, linestyle=":", zorder=2)
+            ends.append((score.value, f"{score.name} alone" if score.kind is ModelKind.LOCAL else "ensemble", colour))
         elif score.kind not in result.curves:
-            axis.axhline(score.dice, color=_GREY, linewidth=1.4, linestyle=(0, (5, 2)), zorder=2)
-            ends.append((score.dice, score.kind, _GREY))
-    low, high = _range([value for value, _, _ in ends], [value for line in result.curves.values() for value in line])
+            axis.axhline(score.value, color=_GREY, linewidth=1.4, linestyle=(0, (5, 2)), zorder=2)
+            ends.append((score.value, score.kind, _GREY))
+    points = [value for line in result.curves.values() for value in line if np.isfinite(value)]
+    low, high = _range([value for value, _, _ in ends], points, result.metric.better == "higher")
     axis.set_ylim(low, high)
     axis.set_xlim(left=0.5 if result.rounds > 1 else 0)
     for place, (value, name, colour) in _spread(ends, (high - low) * 0.052):
@@ -81,12 +83,17 @@ def _dice(axis: Any, result: DemoResult) -> None:
         )
 
 
-def _range(ends: Sequence[float], values: Sequence[float]) -> tuple[float, float]:
-    """Limits that show the end well and also the rise: the first tenth of the rounds may be outside the picture."""
-    shown = [*ends, *sorted(values)[len(values) // 10 :]]
+def _range(ends: Sequence[float], values: Sequence[float], rising: bool) -> tuple[float, float]:
+    """Limits that show the end well and also the way there: the tenth of the rounds that is worst may be outside of the
+    picture. Of shares, which are between 0 and 1, nothing else is shown."""
+    left_out = len(values) // 10
+    ordered = sorted(values)
+    shown = [*ends, *(ordered[left_out:] if rising else ordered[: len(ordered) - left_out])]
     low, high = (min(shown), max(shown)) if shown else (0.0, 1.0)
     margin = max(0.01, 0.06 * (high - low))
-    return max(0.0, low - margin), min(1.0, high + margin)
+    if low >= 0 and high <= 1:
+        return max(0.0, low - margin), min(1.0, high + margin)
+    return low - margin, high + margin
 
 
 def _spread(ends: list[tuple[float, str, str]], distance: float) -> list[tuple[float, tuple[float, str, str]]]:
@@ -99,12 +106,13 @@ def _spread(ends: list[tuple[float, str, str]], distance: float) -> list[tuple[f
     return [(place - shift, end) for place, end in zip(places, ordered, strict=True)]
 
 
-def _losses(axis: Any, result: DemoResult) -> None:
+def _losses(axis: Any, result: ExperimentResult) -> None:
     axis.set_title("Training loss at each site", loc="left", fontsize=11, color=INK)
     for number, (site, values) in enumerate(result.losses.items()):
         axis.plot(range(1, len(values) + 1), values, color=PALETTE[number % len(PALETTE)], linewidth=1.5, label=site)
     axis.legend(frameon=False, fontsize=9, labelcolor=_GREY)
-    axis.set_ylim(bottom=0)
+    if all(value >= 0 for values in result.losses.values() for value in values if np.isfinite(value)):
+        axis.set_ylim(bottom=0)
 
 
 def slices_png(slices: Sequence[MiddleSlice], label_names: dict[int, str]) -> bytes:

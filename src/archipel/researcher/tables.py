@@ -13,7 +13,7 @@ from archipel.transport.rest import (
     RoundView,
     SiteFailed,
 )
-from archipel.vocabulary import BadInput, TaskKind
+from archipel.vocabulary import BadInput, MetricSpec, TaskKind, worst_site
 from archipel.vocabulary.visible import escape_hidden_lines
 
 if TYPE_CHECKING:
@@ -123,16 +123,26 @@ def _prefixed(prefix: str, values: Mapping[str, C]) -> dict[str, C]:
     return {name if name.startswith(f"{prefix}_") else f"{prefix}_{name}": value for name, value in values.items()}
 
 
-def baselines(measured: BaselinesView) -> DataFrame:
-    """One row per model and metric: its mean over all subjects (``all_sites``), then at each site."""
-    rows: list[Row] = [
-        {
-            "model": model,
-            "metric": metric,
-            ALL_SITES: value,
-            **{site: values[metric] for site, values in sorted(reached.per_site.items()) if metric in values},
-        }
-        for model, reached in measured.by_model().items()
-        for metric, value in sorted(reached.validation.items())
-    ]
-    return to_table(rows, columns=None if rows else ["model", "metric", ALL_SITES])
+def baselines(measured: BaselinesView, metrics: Sequence[MetricSpec] = ()) -> DataFrame:
+    """One row per model and metric: its mean over all sites together (``all_sites``), what that is a mean of
+    (``averaged_by``: samples, unless the metric counts something else), the site where the model is worst and its value
+    there (``worst_site``, ``worst_value``), then its mean at each site.
+    """
+    declared = {metric.name: metric for metric in metrics}
+    columns = ["model", "metric", ALL_SITES, "averaged_by", "worst_site", "worst_value"]
+    rows: list[Row] = []
+    for model, reached in measured.by_model().items():
+        for name, value in sorted(reached.validation.items()):
+            metric = declared.get(name)
+            found = worst_site(metric, reached.per_site) if metric is not None else None
+            site, worst = found if found is not None else (None, None)
+            row: Row = {
+                "model": model,
+                "metric": name,
+                ALL_SITES: value,
+                "averaged_by": metric.counts if metric is not None else None,
+            }
+            row |= {"worst_site": site, "worst_value": worst}
+            rows.append(row | {site: there[name] for site, there in sorted(reached.per_site.items()) if name in there})
+    sites = sorted({key for row in rows for key in row} - set(columns))
+    return to_table(rows, columns=columns + sites)

@@ -38,7 +38,7 @@ from archipel.vocabulary.long_work import (
     WorkProgress,
     show_nothing,
 )
-from archipel.vocabulary.metrics import Count, MetricSpec, MetricSum
+from archipel.vocabulary.metrics import Count, MetricSpec, MetricSum, worst_site
 from archipel.vocabulary.names import ExperimentId, Hash, Name, SiteName, Value
 from archipel.vocabulary.needs import ARRAY, ColumnNeed, DataKind, DataNeeds, InputValues, ValueRange, differing_values
 from archipel.vocabulary.parameters import HyperParameter, check_arguments
@@ -114,4 +114,5 @@ __all__ = [
     "check_arguments",
     "differing_values",
     "show_nothing",
+    "worst_site",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -51,9 +52,32 @@ class MetricSpec(Record):
             )
         return self
 
+    @property
+    def averaged_by(self) -> str:
+        """What its mean over all sites is a mean of, in words.
+
+        >>> MetricSpec(name="auc", better="higher", counts="site", largest_weight=1).averaged_by
+        'averaged by site'
+        """
+        return f"averaged by {self.counts}"
+
     def most(self, samples: int) -> int:
         """The largest weight that a site with so many samples may report."""
         return samples if self.largest_weight is None else self.largest_weight
+
+
+def worst_site(metric: MetricSpec, per_site: Mapping[str, Mapping[str, float]]) -> tuple[str, float] | None:
+    """The site where a model is worst by this metric, and its value there; None when fewer than two measured it.
+
+    >>> dice = MetricSpec(name="dice", better="higher")
+    >>> worst_site(dice, {"a": {"dice": 0.9}, "b": {"dice": 0.7}, "c": {}})
+    ('b', 0.7)
+    """
+    found = {site: values[metric.name] for site, values in sorted(per_site.items()) if metric.name in values}
+    if len(found) < 2:
+        return None
+    site = (min if metric.better == "higher" else max)(found, key=lambda one: found[one])
+    return site, found[site]
 
 
 class MetricSum(Record):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 
 from pydantic import TypeAdapter
@@ -26,6 +26,7 @@ from archipel.transport.rest import (
     SiteRoundView,
 )
 from archipel.vocabulary import Job, MetricSum, NotFound, RoundClosed, TaskKind, Thing, Value
+from archipel.vocabulary.metrics import SAMPLE
 from archipel.vocabulary.remedies import ListExperiments
 from archipel.vocabulary.states import ExperimentState, RoundState
 
@@ -96,13 +97,20 @@ def experiment(database: Database, name: str) -> ExperimentView:
                 "job_hash": row["job_hash"],
                 "arguments": _arguments.validate_json(row["arguments"]),
                 "approvals": [ApprovalView.model_validate(answer) for answer in answers],
-                "baselines": baselines([record for _, record in measured]),
+                "baselines": baselines([record for _, record in measured], _counting_samples(parsed_job(row["job"]))),
             }
         )
 
 
-def baselines(records: Iterable[StageRecord]) -> BaselinesView:
-    """The last model, each site's own and their ensemble, each validated at every site."""
+def _counting_samples(job: Job) -> frozenset[str]:
+    return frozenset(metric.name for metric in job.validation if metric.counts == SAMPLE)
+
+
+def baselines(records: Iterable[StageRecord], counting_samples: Collection[str]) -> BaselinesView:
+    """The last model, each site's own and their ensemble, each validated at every site.
+
+    ``counting_samples`` names the metrics whose weight is a number of samples.
+    """
     federated = ensemble = None
     local: dict[str, Measurement] = {}
     for record in records:
@@ -111,7 +119,9 @@ def baselines(records: Iterable[StageRecord]) -> BaselinesView:
         measured = Measurement(
             validation=means(record.validation),
             per_site={site: means(part.validation) for site, part in record.sites.items() if part.validation},
-            subjects=max((int(total.weight) for total in record.validation.values()), default=0),
+            subjects=max(
+                (total.weight for name, total in record.validation.items() if name in counting_samples), default=0
+            ),
         )
         if not record.stage.about:
             federated = measured

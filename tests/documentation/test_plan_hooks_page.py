@@ -1,0 +1,153 @@
+"""Each plan on the page of hooks trains a round, and does what the page says of its hook."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from archipel.data import Cohort, scan
+from archipel.plans import load
+from archipel.plans.base import Context
+from archipel.plans.runtime import PlanRuntime
+from archipel.tensors import blob_hash, encode, schema_of
+from archipel.vocabulary import Job, PlanReference, RosterEntry, RoundTerms, Task, TaskKey, TaskKind, TrainingPass
+
+PAGE = (Path(__file__).parents[2] / "docs" / "plan-hooks.md").read_text()
+BASE, *BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+NAMES = [re.findall(r"^class (\w+)", block, re.MULTILINE)[0] for block in BLOCKS]
+KEY = "ed25519:" + "0" * 64
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Cohort]:
+    """40 pictures of 8 x 8, a quarter of them with a bright spot."""
+    root, draw = tmp_path_factory.mktemp("spots"), np.random.default_rng(0)
+    y = (np.arange(40) % 4 == 0).astype(np.int64)
+    x = draw.integers(0, 120, (40, 8, 8), np.uint8)
+    x[y == 1, 2:5, 3:6] = 250
+    np.savez(root / "spots.npz", x=x, y=y, subject=np.array([f"p-{n:03}" for n in range(40)]))
+    return root, Cohort(dataset="data", format="npz", samples=scan("npz", root).samples)
+
+
+def runtime_of(folder: Path, block: str, cohort: tuple[Path, Cohort]) -> PlanRuntime:
+    (folder / "plan.py").write_text(f"{BASE}\n\n{block}")
+    plan = load(folder / "plan.py")
+    model = plan.initial_model(0)
+    job = Job(
+        experiment="hooks",
+        plan=PlanReference(files={"plan.py": blob_hash(b"")}, entry="plan.py", class_name=type(plan).__name__),
+        initial_model=blob_hash(encode(model)),
+        tensors=schema_of(model),
+        needs=plan.needs,
+        metrics=plan.metrics,
+        validation=plan.validation,
+        parameters=plan.hyper_parameters,
+        arguments=plan.arguments(),
+        terms=RoundTerms(rounds=4, quorum=1),
+        roster=(RosterEntry(site="site-a", identity_key=KEY, dataset="data"),),
+        server_key=KEY,
+    )
+    runtime = PlanRuntime(plan, job, "site-a", *cohort)
+    runtime.prepare()
+    return runtime
+
+
+def train(runtime: PlanRuntime) -> tuple[Any, bytes]:
+    model = memoryview(encode(runtime.plan.initial_model(0)))
+    task = Task(
+        key=TaskKey(experiment="hooks", round=1, kind=TaskKind.TRAIN),
+        job_hash=blob_hash(b"job"),
+        models=(runtime.job.initial_model,),
+        passes=(TrainingPass(round=1, arguments=runtime.job.arguments),),
+    )
+    result = memoryview(bytearray(len(model)))
+    return runtime.train(task, model, result, None), bytes(result)
+
+
+def context(round_: int = 1) -> Context:
+    return Context(site="site-a", seed=1, round=round_, rounds=4, arguments={"learning_rate": 0.01})
+
+
+def seeded() -> torch.Generator:
+    return torch.Generator().manual_seed(3)
+
+
+def scaled(plan: Any) -> None:
+    for inputs, _ in plan.training.batches(torch.arange(12).split(4)):
+        assert inputs.mean((1, 2, 3)).abs().max() < 1e-5 and not hasattr(plan.training, "inputs")
+
+
+def crops(plan: Any) -> None:
+    inputs, targets = next(plan._batches(context()))
+    assert inputs.shape == (16, 1, 6, 6) and targets[::2].equal(targets[1::2])
+
+
+def brightness(plan: Any) -> None:
+    inputs, targets = torch.ones(400, 1, 8, 8), torch.zeros(400)
+    changed, _ = plan.augment(inputs, targets, seeded())
+    assert changed.equal(plan.augment(inputs, targets, seeded())[0])
+    assert 0.4 < float((changed[:, 0, 0, 0] != 1).float().mean()) < 0.6
+
+
+def balanced(plan: Any) -> None:
+    targets, generator = plan.training.targets, seeded()
+    drawn = torch.cat([targets[plan.order(generator)] for _ in range(50)]).float()
+    assert float(targets.float().mean()) < 0.35 and 0.45 < float(drawn.mean()) < 0.55
+
+
+def clipped(plan: Any) -> None:
+    plan.loss(1000 * plan.network(plan.training.inputs), plan.training.targets).backward()
+    plan.before_step(plan.network, context())
+    norms = torch.stack([one.grad.norm() for one in plan.network.parameters()])
+    assert float(norms.norm()) == pytest.approx(0.05, rel=1e-3)
+
+
+def cosine(plan: Any) -> None:
+    rates = [plan.build_optimiser(plan.network, context(round_)).param_groups[0]["lr"] for round_ in range(1, 5)]
+    half = math.sqrt(0.5) / 2
+    assert rates == pytest.approx([0.01, 0.01 * (0.5 + half), 0.005, 0.01 * (0.5 - half)])
+
+
+def accuracy(plan: Any) -> None:
+    found = plan.measure(torch.tensor([[2.0, 1], [0, 1], [3, 0]]), torch.tensor([0, 1, 1]))
+    assert (found["accuracy"].total, found["accuracy"].weight) == (2, 3)
+
+
+def probabilities(plan: Any) -> None:
+    one, two = torch.tensor([[math.log(9), 0.0]]), torch.tensor([[0.0, 0.0]])
+    outputs = plan.undo_activation((plan.activate(one) + plan.activate(two)) / 2)
+    assert float(plan.loss(outputs, torch.tensor([0]))) == pytest.approx(-math.log((0.9 + 0.5) / 2), rel=1e-6)
+
+
+CLAIMS: dict[str, Callable[[Any], None]] = {
+    "ScaledPlan": scaled,
+    "CropPlan": crops,
+    "BrightnessPlan": brightness,
+    "BalancedPlan": balanced,
+    "ClippedPlan": clipped,
+    "CosinePlan": cosine,
+    "AccuracyPlan": accuracy,
+    "ProbabilitiesPlan": probabilities,
+}
+
+
+def test_every_example_of_the_page_has_a_claim() -> None:
+    assert list(CLAIMS) == NAMES
+
+
+@pytest.mark.parametrize(("name", "block"), list(zip(NAMES, BLOCKS, strict=True)), ids=NAMES)
+def test_an_example_of_the_page_trains_and_does_what_it_says(
+    tmp_path: Path, cohort: tuple[Path, Cohort], name: str, block: str
+) -> None:
+    runtime = runtime_of(tmp_path, block, cohort)
+    outcome, model = train(runtime)
+    assert outcome.metrics["loss"].weight == outcome.samples.training and outcome.validation
+    assert train(runtime_of(tmp_path, block, cohort))[1] == model, "the same seed, the same bits"
+    CLAIMS[name](runtime.plan)
