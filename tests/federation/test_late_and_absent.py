@@ -68,6 +68,28 @@ def test_a_site_that_left_in_mid_round_and_returns_too_late_is_missing_there_and
     assert states(second) == dict.fromkeys(SITES, "delivered")
 
 
+def test_a_server_killed_in_the_middle_of_retries_forgets_no_try_and_no_attempt_follows_the_last(world: World) -> None:
+    terms = {"rounds": 1, "quorum": 2, "deadline_s": 2, "grace_s": 2, "retries": 2, "resumes": 0}
+    world.submit("slow", arguments={"last_pause_s": 60.0}, terms=terms)
+    world.do("slow", "start")
+    wait(lambda: len(world.rounds("slow")) == 2, "the second attempt")
+    world.kill_server()
+    world.start_server()
+    shown = world.wait_state("slow", "paused")
+    assert [(one["attempt"], one["state"]) for one in world.rounds("slow")] == [
+        (1, "failed"),
+        (2, "failed"),
+        (3, "failed"),
+    ]
+    assert "all 3 attempts at train 1 that the job allows are used up" in shown["reason"]
+    with world.lab.client() as client:
+        refused = client.post("/v1/experiments/slow/resume")
+    assert refused.status_code == httpx.codes.CONFLICT and "submit a new job under another name" in refused.text
+    made = [body["attempt"] for kind, body in world.site_lines("site-a", "slow") if kind == "update-made"]
+    assert len(made) == len(set(made)) <= 3
+    world.do("slow", "cancel")
+
+
 def connected(world: World, site: str) -> bool:
     return bool({one["site"]: one["connected"] for one in world.lab.get("/v1/sites")}[site])
 

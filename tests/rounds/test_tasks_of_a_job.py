@@ -72,7 +72,7 @@ def mutations(job_: Job, task: Task) -> Iterator[dict[str, Any]]:
     for number in (-1, 0, job_.terms.rounds + 1, 10**9, 2**53, 10**400):
         yield {"key": {**key, "round": number}}
         yield {"key": {**key, "round": number}, "passes": [{**passes[0], "round": number}]}
-    for attempt in (0, 10**9, 2**53):
+    for attempt in (0, job_.terms.attempts + 1, 10**9, 2**53):
         yield {"key": {**key, "attempt": attempt}}
     for about in ("nobody", "a b", "A", "x" * 64):
         yield {"key": {**key, "about": about}}

@@ -7,6 +7,7 @@ from typing import Any
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from archipel.data import SampleCounts
 from archipel.data.quality import markup
 from archipel.site.approval.explanation import explain_offer
 from archipel.site.state.folder import StateFolder
@@ -116,6 +117,21 @@ def test_who_takes_part_and_for_how_long_is_said(hospital: StateFolder) -> None:
     here = "this site would take part together with mayo, ucl."
     assert said["Who asks?"] == f"A researcher of federation North, whom its server does not name; {here}"
     assert said["For how long?"].startswith("20 rounds of at most 2 hours each. A round counts when 2 of 3 sites")
+    assert "one that does not is tried again only when the researcher resumes." in said["For how long?"]
+
+
+def test_how_many_attempts_there_may_be_is_said_of_a_stage_and_of_the_whole_experiment(hospital: StateFolder) -> None:
+    terms = RoundTerms(rounds=20, quorum=1, retries=2, resumes=3)
+    alone = Baselines(local=True)
+    # 20 rounds, the last model measured, a model trained alone, and that one measured: 12 attempts at each.
+    job = job_for(hospital, terms=terms, baselines=alone)
+    said = dict(explain_offer(job, hospital.settings, "North", "table", 50, samples=SampleCounts(40, 10)))
+    assert "at most 12 attempts at each round, measurement and baseline, 276 in all." in said["For how long?"]
+    assert "is tried again up to 2 times." in said["For how long?"]
+    assert (
+        "bytes per attempt, in all that follows; this site makes at most 276 attempts."
+        in said["What leaves this site?"]
+    )
 
 
 def test_bounds_and_what_stays_are_said(hospital: StateFolder) -> None:

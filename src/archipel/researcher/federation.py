@@ -160,6 +160,7 @@ class Federation:
         deadline: float = 3600.0,
         grace: float = 300.0,
         retries: int = 2,
+        resumes: int = 10,
         baselines: Baselines | bool = False,
         validation_fraction: float = 0.2,
         seed: int = 0,
@@ -175,7 +176,9 @@ class Federation:
         ``sites`` are names, or a mapping from name to dataset (None there: the one that fits); None means every site
         with one fitting dataset, and a warning names each that is left out and why. ``quorum`` (default: all of them)
         sites must deliver in each round;
-        ``deadline`` and ``grace`` are seconds. ``baselines=True`` also trains each site alone and measures the
+        ``deadline`` and ``grace`` are seconds. A round that fails is tried again ``retries`` times, and then the
+        experiment pauses; a round is tried at most (1 + ``retries``) x (1 + ``resumes``) times in all, which sites see
+        before they approve. ``baselines=True`` also trains each site alone and measures the
         ensemble of those models. ``strategy`` (default: federated averaging) names how updates become the next model,
         with its parameters. ``privacy`` (default: each site's update individually, unchanged) says how updates leave a
         site: ``PrivacyTerms(release="sum")`` lets only terms of a sum over sites leave. The initial
@@ -204,7 +207,7 @@ class Federation:
             arguments=arguments,
             title=title,
             description=description,
-            terms=_terms(rounds, len(roster) if quorum is None else quorum, deadline, grace, retries),
+            terms=_terms(rounds, len(roster) if quorum is None else quorum, deadline, grace, retries, resumes),
             baselines=Baselines(local=baselines, ensemble=baselines) if isinstance(baselines, bool) else baselines,
             validation_fraction=validation_fraction,
             limits=limits or WorkerLimits(),
@@ -281,8 +284,9 @@ def _check_name(name: str | None) -> None:
         )
 
 
-def _terms(rounds: int, quorum: int, deadline: float, grace: float, retries: int) -> RoundTerms:
-    for name, value, least in (("rounds", rounds, 1), ("quorum", quorum, 1), ("retries", retries, 0)):
+def _terms(rounds: int, quorum: int, deadline: float, grace: float, retries: int, resumes: int) -> RoundTerms:
+    counts = (("rounds", rounds, 1), ("quorum", quorum, 1), ("retries", retries, 0), ("resumes", resumes, 0))
+    for name, value, least in counts:
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise BadInput(
                 Thing.worded(f"{name}={value!r}", **{name: value}),
@@ -296,7 +300,9 @@ def _terms(rounds: int, quorum: int, deadline: float, grace: float, retries: int
             "are not lengths of time",
             "give seconds",
         )
-    return RoundTerms(rounds=rounds, quorum=quorum, deadline_s=deadline, grace_s=grace, retries=retries)
+    return RoundTerms(
+        rounds=rounds, quorum=quorum, deadline_s=deadline, grace_s=grace, retries=retries, resumes=resumes
+    )
 
 
 def _column(column: DisclosedColumn) -> str:

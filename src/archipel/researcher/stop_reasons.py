@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from archipel.rounds.attempts import NEW_JOB
 from archipel.transport.rest import ExperimentView, RoundView
 from archipel.vocabulary import ArchipelError, ErrorCode, Refused, Thing
 from archipel.vocabulary.remedies import ShowFailures
@@ -33,7 +34,11 @@ def unfinished(document: ExperimentView, newest: Sequence[RoundView]) -> Archipe
         if part.failure is not None
     }
     name, reason = document.experiment, document.reason
-    goes_on = document.state is ExperimentState.PAUSED and all(failure.retry for failure in failed.values())
+    goes_on = (
+        document.state is ExperimentState.PAUSED
+        and all(failure.retry for failure in failed.values())
+        and NEW_JOB not in (reason or "")
+    )
     return ArchipelError(
         Thing("experiment", name),
         f"is {document.state} after round {document.round} of {document.rounds}"

@@ -5,12 +5,13 @@ and plans cannot tell whether the fleet is deployed or simulated.
 """
 
 from archipel.rounds.accounting import check_releases, check_what_leaves
+from archipel.rounds.attempts import check_attempts_left
 from archipel.rounds.experiment_store import ExperimentProgress, ExperimentStore, Kept, Opened, SiteRecord, StageRecord
 from archipel.rounds.fleet import Accepted, Delivered, Failed, Fleet, FleetEvent, Lost, Nudged, Returned
 from archipel.rounds.loop import ExperimentLoop
 from archipel.rounds.memory_store import MemoryExperimentStore, model_path
 from archipel.rounds.named_models import NamedModel, named_after, named_at_start
-from archipel.rounds.stages import ENSEMBLE, Stage, next_stage, stages_after_training
+from archipel.rounds.stages import ENSEMBLE, Stage, most_attempts, next_stage, stages_after_training
 from archipel.rounds.tables import (
     EXPERIMENT_TABLE,
     SITE_TABLE,
@@ -48,9 +49,11 @@ __all__ = [
     "Stage",
     "StageRecord",
     "UpdateVerdict",
+    "check_attempts_left",
     "check_releases",
     "check_what_leaves",
     "model_path",
+    "most_attempts",
     "named_after",
     "named_at_start",
     "next_stage",

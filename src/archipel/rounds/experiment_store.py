@@ -76,7 +76,8 @@ class ExperimentProgress:
     """How far an experiment is: all that the loop needs to continue, of a size that does not grow with its rounds.
 
     ``rounds_done`` rounds of training are committed and the later stages in ``done``; ``attempts`` counts those made
-    at a stage that is not. ``memory`` is what the strategy keeps after the last committed round, by name.
+    at a stage that is not, and ``tries`` those of them that failed since the experiment's state last changed.
+    ``memory`` is what the strategy keeps after the last committed round, by name.
     """
 
     state: ExperimentState
@@ -89,6 +90,7 @@ class ExperimentProgress:
     invited: tuple[str, ...]
     opened: Opened | None = None
     pause_after: int | None = None
+    tries: int = 0
     memory: Mapping[str, Hash] = field(default_factory=dict)
 
 

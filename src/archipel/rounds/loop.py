@@ -15,9 +15,10 @@ import structlog
 
 from archipel.rounds.accounting import check_update, stage_record
 from archipel.rounds.aggregation import Aggregated, UnusableSum, aggregate
+from archipel.rounds.attempts import NEW_JOB, is_used_up, next_possible_stage, used_up
 from archipel.rounds.experiment_store import ExperimentProgress, ExperimentStore, Opened
 from archipel.rounds.fleet import Accepted, Delivered, Failed, Fleet, FleetEvent, Lost, Nudged, Returned
-from archipel.rounds.stages import ENSEMBLE, Stage, next_stage, stages_after_training
+from archipel.rounds.stages import ENSEMBLE, Stage
 from archipel.rounds.tables import ENDED, ParticipantEvent, UpdateVerdict, next_site_state, verdict
 from archipel.tensors import NotFiniteResult, NotFiniteUpdate
 from archipel.vocabulary import (
@@ -49,7 +50,6 @@ class ExperimentLoop:
         self, job: Job, job_hash: str, store: ExperimentStore, fleet: Fleet, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.job, self.job_hash, self.store, self.fleet, self.clock = job, job_hash, store, fleet, clock
-        self._tries = 0
         self._not_before = clock()
         self._for_good = ""
 
@@ -70,7 +70,7 @@ class ExperimentLoop:
             elif progress.state is ExperimentState.CANCELLED:
                 await self._cancel(opened)
                 continue
-            await self._conduct(opened)
+            await self._conduct(opened, progress.tries)
 
     async def _rest(self) -> None:
         """Wait for the end of the pause after a failed attempt, or for an event that may change what comes next."""
@@ -83,8 +83,7 @@ class ExperimentLoop:
             )
 
     async def _open_next(self, progress: ExperimentProgress) -> Opened | None:
-        done = {*progress.done, *self._impossible(progress)}
-        stage = next_stage(self.job, progress.rounds_done, done)
+        stage = next_possible_stage(self.job, progress)
         if stage is None:
             await self._turn(self.store.finish)
             return None
@@ -95,13 +94,15 @@ class ExperimentLoop:
             )
             await self._turn(self.store.stall, reason)
             return None
-        if self._for_good or self._tries > self.job.terms.retries:
-            tried = f"{stage} was tried {pluralise(self._tries, 'time')} without its quorum of {quorum}"
+        made, ends = progress.attempts.get(stage, 0), is_used_up(self.job, progress, stage)
+        if self._for_good or ends or progress.tries > self.job.terms.retries:
+            tried = f"{stage} was tried {pluralise(progress.tries or made, 'time')} without its quorum of {quorum}"
             why = f", and would fail again: {self._for_good}" if self._for_good else "; see the sites' failures"
-            self._tries, self._for_good = 0, ""
-            await self._turn(self.store.stall, tried + why)
+            way_on = f"; {used_up(self.job, stage)}: {NEW_JOB}" if ends else ""
+            self._for_good = ""
+            await self._turn(self.store.stall, tried + why + way_on)
             return None
-        attempt = progress.attempts.get(stage, 0) + 1
+        attempt = made + 1
         passes = self.job.terms.rounds if stage.kind is TaskKind.LOCAL else 1
         opened = Opened(
             stage=stage,
@@ -119,11 +120,6 @@ class ExperimentLoop:
         except Conflict as error:
             # The experiment was cancelled since the experiment store was read; the next reading shows it.
             _log.info("overtaken", experiment=self.job.experiment, error=str(error))
-
-    def _impossible(self, progress: ExperimentProgress) -> list[Stage]:
-        """A site whose local training failed has no model to validate; the record of that stage says why."""
-        possible = ("", ENSEMBLE, *progress.local_models)
-        return [stage for stage in stages_after_training(self.job) if stage.about not in possible]
 
     def _quorum(self, stage: Stage) -> int:
         return 1 if stage.kind is TaskKind.LOCAL else self.job.terms.quorum
@@ -144,8 +140,8 @@ class ExperimentLoop:
             models = (progress.local_models[stage.about],)
         return Task(key=key, job_hash=self.job_hash, models=models, passes=passes)
 
-    async def _conduct(self, opened: Opened) -> None:
-        """Run one attempt from open to closed, or until the experiment is cancelled."""
+    async def _conduct(self, opened: Opened, tries: int) -> None:
+        """Run one attempt from open to closed, or until the experiment is cancelled; ``tries`` failed before it."""
         began = self.clock()
         ends = began + opened.remaining_s
         awaited: dict[str, float] = {}
@@ -163,7 +159,7 @@ class ExperimentLoop:
                     await self._take(opened, event, ends, awaited)
                 # Checked after every event too: a site that sends events without end must not delay the deadline.
                 self._let_time_pass(opened, ends, awaited)
-            if await self._close(opened, self.clock() - began):
+            if await self._close(opened, self.clock() - began, tries):
                 return
 
     async def _next_event(self, until: float) -> FleetEvent | None:
@@ -249,7 +245,7 @@ class ExperimentLoop:
             return
         check_update(self.job, opened.task, update, has_file)
 
-    async def _close(self, opened: Opened, seconds: float) -> bool:
+    async def _close(self, opened: Opened, seconds: float, tries: int) -> bool:
         """Close the attempt; False when the fold found a faulty update and the verdict must be made again."""
         committed = verdict(opened.sites.values(), self._quorum(opened.stage)) is UpdateVerdict.QUORUM
         contributors = sorted(site for site, state in opened.sites.items() if state is ParticipantStatus.DELIVERED)
@@ -284,7 +280,8 @@ class ExperimentLoop:
         except Exception:
             made.remove()
             raise
-        self._count_tries(opened, committed)
+        if not committed:
+            self._put_off(opened, tries)
         self._for_good = self._for_good or unable
         for site, state in opened.sites.items():
             if state in (ParticipantStatus.LATE, ParticipantStatus.MISSING):
@@ -292,13 +289,9 @@ class ExperimentLoop:
         await self.fleet.announce(sorted(opened.sites), closed)
         return True
 
-    def _count_tries(self, opened: Opened, committed: bool) -> None:
+    def _put_off(self, opened: Opened, tries: int) -> None:
         """After a failed attempt: another one after a pause, or none when no site said that it could end better."""
-        if committed:
-            self._tries = 0
-            return
-        pause = min(FIRST_PAUSE_S * 2**self._tries, LONGEST_PAUSE_S)
-        self._tries += 1
+        pause = min(FIRST_PAUSE_S * 2**tries, LONGEST_PAUSE_S)
         self._not_before = self.clock() + pause
         awaited = any(state in (ParticipantStatus.LATE, ParticipantStatus.MISSING) for state in opened.sites.values())
         if not awaited and opened.failures and not any(failure.retry for failure in opened.failures.values()):

@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
+from archipel.rounds.attempts import check_attempts_left
 from archipel.rounds.experiment_store import NO_MEMORY, ExperimentProgress, Kept, Opened, StageRecord
 from archipel.rounds.named_models import MEMORY, named_after, named_at_start
 from archipel.rounds.tables import ExperimentVerb, next_state
@@ -43,11 +44,15 @@ class MemoryExperimentStore:
         self.invited = tuple(invited if invited is not None else job.sites)
         self.pause_after: int | None = None
         self._opened: Opened | None = None
+        self._tries = 0
         self._names = itertools.count()
 
     def control(self, verb: ExperimentVerb) -> None:
-        """A person's verb. Raises Conflict when the state does not allow it."""
-        self.state = next_state(self.job.experiment, self.state, verb)
+        """A person's verb. Raises Conflict when the state does not allow it, or the attempts are used up."""
+        state = next_state(self.job.experiment, self.state, verb)
+        if self.state is ExperimentState.PAUSED and state is ExperimentState.RUNNING:
+            check_attempts_left(self.job, self.progress())
+        self.state, self._tries = state, 0
         if verb is ExperimentVerb.STEP:
             done = [record.stage.round for record in self.records if record.committed]
             self.pause_after = max(done, default=0) + 1
@@ -68,6 +73,7 @@ class MemoryExperimentStore:
             invited=self.invited,
             opened=self._opened,
             pause_after=self.pause_after,
+            tries=self._tries,
             memory={
                 name.removeprefix(MEMORY): kept.model for name, kept in self.named.items() if name.startswith(MEMORY)
             },
@@ -132,6 +138,7 @@ class MemoryExperimentStore:
                     tensor_file.unlink(missing_ok=True)
         self.records.append(record)
         self._opened = None
+        self._tries = 0 if record.committed else self._tries + 1
         if record.committed:
             made = {site: self.local_models[site] for site in local}
             self.named = named_after(
@@ -144,6 +151,7 @@ class MemoryExperimentStore:
     def stall(self, reason: str) -> None:
         """The experiment pauses with the reason as text."""
         self.state, self.reason = next_state(self.job.experiment, self.state, ExperimentVerb.STALL), reason
+        self._tries = 0
 
     def finish(self) -> None:
         """All stages are done."""

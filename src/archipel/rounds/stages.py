@@ -45,3 +45,8 @@ def stages_after_training(job: Job) -> list[Stage]:
     if job.baselines.ensemble and job.validation:
         stages.append(Stage(kind=TaskKind.EVALUATE, round=last, about=ENSEMBLE))
     return stages
+
+
+def most_attempts(job: Job) -> int:
+    """How many attempts there may be in a whole experiment, at all of its stages together."""
+    return (job.terms.rounds + len(stages_after_training(job))) * job.terms.attempts

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 
 from archipel.rounds import Accepted, Delivered, Failed, FleetEvent
-from archipel.tasks import Handler, failure_of
+from archipel.tasks import Handler, StartingModels, failure_of
 from archipel.vocabulary import RoundClosed, Task, TaskKey
 
 
@@ -20,6 +20,7 @@ class SimulatedFleet:
         self.events: asyncio.Queue[FleetEvent] = asyncio.Queue()
         self.problems: dict[str, Exception] = {}
         self._sites = dict(sites)
+        self._models = {site: StartingModels() for site in sites}
         self._running: set[asyncio.Task[None]] = set()
 
     def connected(self, site: str) -> bool:
@@ -36,7 +37,9 @@ class SimulatedFleet:
         """Nothing to stop: a simulated site finishes before it could be asked."""
 
     async def announce(self, sites: Sequence[str], closed: RoundClosed) -> None:
-        """Nothing to send: a simulated site keeps no tensor files to commit."""
+        """A simulated site keeps no tensor files to commit, only which model the round made."""
+        for site in self._models.keys() & set(sites):
+            self._models[site].settle(closed)
 
     async def close(self) -> None:
         """Stop what still runs and is no longer awaited."""
@@ -47,6 +50,7 @@ class SimulatedFleet:
     async def _work(self, site: str, task: Task) -> None:
         await self.events.put(Accepted(site, task.key))
         try:
+            self._models[site].begin(task)
             made = await self._sites[site](task)
             settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             await self.events.put(Delivered(site, made.update, made.tensor_file, settled))

@@ -18,6 +18,7 @@ from archipel.tasks.handling import (
 )
 from archipel.tasks.permitting import check_task_of_job
 from archipel.tasks.sealing import reusable_file, seal
+from archipel.tasks.starting_models import StartingModels, check_starting_models, round_before
 
 __all__ = [
     "Compute",
@@ -26,14 +27,17 @@ __all__ = [
     "LocalUpdate",
     "MemoryTaskStore",
     "RequirePermission",
+    "StartingModels",
     "TaskStore",
     "Trained",
     "Trainer",
     "WaitForSpace",
+    "check_starting_models",
     "check_task_of_job",
     "failure_of",
     "no_waiting",
     "reusable_file",
+    "round_before",
     "seal",
     "sentence_of",
 ]

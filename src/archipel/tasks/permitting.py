@@ -9,9 +9,6 @@ from __future__ import annotations
 from archipel.rounds import ENSEMBLE, Stage, stages_after_training
 from archipel.vocabulary import Conflict, ErrorCode, Job, Task, TaskKind, Thing, check_arguments
 
-MOST_ATTEMPTS = 100_000
-"""A stage is tried again after pauses and by people; no real experiment reaches this number."""
-
 
 def check_task_of_job(job: Job, job_hash: str, task: Task) -> None:
     """Raise unless the task is one of this job's: its hash, a stage of it, and arguments inside the approved bounds.
@@ -29,8 +26,8 @@ def check_task_of_job(job: Job, job_hash: str, task: Task) -> None:
 
 def _stage(job: Job, task: Task) -> str:
     key, rounds = task.key, job.terms.rounds
-    if key.attempt > MOST_ATTEMPTS:
-        return f"attempt {key.attempt} is beyond {MOST_ATTEMPTS}"
+    if key.attempt > job.terms.attempts:
+        return f"attempt {key.attempt} is beyond the {job.terms.attempts} that the job allows"
     if key.kind is TaskKind.TRAIN and not key.about and 1 <= key.round <= rounds:
         return ""
     if key.round > rounds:

@@ -75,7 +75,8 @@ class RoundTerms(Record):
     """How many rounds there are, and how long each waits.
 
     ``quorum`` sites must deliver; ``deadline_s`` bounds a round; a lost site is awaited ``grace_s`` seconds;
-    a round without quorum is tried again ``retries`` times, then the experiment pauses.
+    a round without quorum is tried again ``retries`` times, then the experiment pauses. ``resumes`` bounds the attempts
+    at a round: it is tried at most as often as it would be if it were resumed so many times.
     """
 
     rounds: Annotated[int, Field(ge=1, le=MOST_ROUNDS)]
@@ -83,6 +84,16 @@ class RoundTerms(Record):
     deadline_s: Annotated[float, Field(gt=0)] = 3600.0
     grace_s: Annotated[float, Field(ge=0)] = 300.0
     retries: Annotated[int, Field(ge=0, le=100)] = 2
+    resumes: Annotated[int, Field(ge=0, le=100)] = 10
+
+    @property
+    def attempts(self) -> int:
+        """How many attempts at one stage there may be in all.
+
+        >>> RoundTerms(rounds=5, quorum=2, retries=2, resumes=10).attempts
+        33
+        """
+        return (1 + self.retries) * (1 + self.resumes)
 
 
 class Baselines(Record):

@@ -12,6 +12,7 @@ from archipel.rounds import ExperimentProgress, Opened, Stage
 from archipel.rounds.named_models import MEMORY
 from archipel.server.experiments.attempt_rows import PLACE, of_experiment, stage_of
 from archipel.server.state import schema
+from archipel.transport.rest import EventKind
 from archipel.vocabulary import Failure, Job, Task, TaskKind, Update
 from archipel.vocabulary.states import ApprovalState, ExperimentState, ParticipantStatus, RoundState, TaskState
 
@@ -51,8 +52,20 @@ def read_progress(connection: Connection, job: Job, spool: Path) -> ExperimentPr
         invited=tuple(sorted(connection.scalars(approved))),
         opened=None if opened is None else _reopened(connection, opened, spool, job.terms.grace_s),
         pause_after=experiment["pause_after"],
+        tries=_tries(connection, job),
         memory={label.removeprefix(MEMORY): blob for label, blob in models.items() if label.startswith(MEMORY)},
     )
+
+
+def _tries(connection: Connection, job: Job) -> int:
+    """How many attempts failed since the last that did not and since the experiment's state last changed.
+
+    More than the job's retries need not be counted.
+    """
+    table, kinds = schema.events, (EventKind.ROUND_FAILED, EventKind.ROUND_COMMITTED, EventKind.STATE)
+    query = select(table.c.kind).where(table.c.experiment == job.experiment, table.c.kind.in_(kinds))
+    newest = connection.scalars(query.order_by(table.c.seq.desc()).limit(job.terms.retries + 1)).all()
+    return next((number for number, kind in enumerate(newest) if kind != EventKind.ROUND_FAILED), len(newest))
 
 
 def _reopened(connection: Connection, row: RowMapping, spool: Path, grace_s: float) -> Opened:

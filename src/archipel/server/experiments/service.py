@@ -10,7 +10,7 @@ import structlog
 from sqlalchemy import Connection, select, update
 
 from archipel.governance import SERVER_JOURNAL, JournalHead, head, job_hash, sign_head
-from archipel.rounds import Delivered, ExperimentLoop, ExperimentVerb, FleetEvent, Nudged
+from archipel.rounds import Delivered, ExperimentLoop, ExperimentVerb, FleetEvent, Nudged, check_attempts_left
 from archipel.server.experiments import views
 from archipel.server.experiments.experiment_store import SqlExperimentStore
 from archipel.server.experiments.hub import Hub
@@ -242,6 +242,8 @@ class Experiments:
     async def control(self, experiment: str, verb: ControlVerb, *, by: Actor) -> ExperimentView:
         """Steer it; the experiment as it is then."""
         job, digest, _ = await asyncio.to_thread(self.records.job, experiment)
+        if verb in (ControlVerb.START, ControlVerb.STEP, ControlVerb.RESUME):
+            await asyncio.to_thread(self._check_attempts_left, job, digest)
         await asyncio.to_thread(self.records.steer, job, ExperimentVerb(verb), by=by)
         if verb is ControlVerb.CANCEL and experiment not in self.hub.fleets:
             for site in job.sites:
@@ -250,6 +252,11 @@ class Experiments:
             self._ensure_loop(experiment, job, digest)
         await self._notify()
         return await self.get(experiment)
+
+    def _check_attempts_left(self, job: Job, digest: str) -> None:
+        progress = self._book(job, digest).progress()
+        if progress.state is ExperimentState.PAUSED:
+            check_attempts_left(job, progress)
 
     async def set_arguments(self, experiment: str, values: Mapping[str, Value], *, by: Actor) -> ExperimentView:
         """Change hyper-parameters for the rounds to come, inside their bounds."""

@@ -79,6 +79,9 @@ class TasksUnderWay:
         except ArchipelError as error:
             await self.fail(task, failure_of(error), str(error))
             return
+        except WorkerTaskFailed:
+            # It failed just now, and its failure is on the way.
+            return
         await self._link.send(TaskAcceptedMessage(key=task.key))
 
     def _work_of(self, task: Task) -> Work | None:

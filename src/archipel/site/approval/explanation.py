@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from archipel.data import SampleCounts
 from archipel.data.volumes import ON_TOP, names_in
 from archipel.privacy import reported_bytes
+from archipel.rounds import most_attempts
 from archipel.site.state import SandboxRule, SiteSettings
 from archipel.vocabulary import BadInput, HyperParameter, Job, MetricSpec, OptimiserState, Release, StepTerms
 from archipel.vocabulary.counting import pluralise
@@ -208,7 +209,11 @@ def _reported(job: Job, samples: SampleCounts | None) -> list[str]:
     except BadInput:
         # The reasons against the job say which privacy step is not known here.
         return []
-    return [f"Beside the weights the plan can tell at most {most:,} bytes per attempt, in all that follows."]
+    attempts = pluralise(most_attempts(job), "attempt")
+    return [
+        f"Beside the weights the plan can tell at most {most:,} bytes per attempt, in all that follows; this site "
+        f"makes at most {attempts}."
+    ]
 
 
 def _stays(job: Job) -> str:
@@ -220,10 +225,12 @@ def _stays(job: Job) -> str:
 
 def _rounds(job: Job) -> str:
     terms = job.terms
-    tries = f"; each is tried again up to {pluralise(terms.retries, 'time')}" if terms.retries else ""
+    again = f"up to {pluralise(terms.retries, 'time')}" if terms.retries else "only when the researcher resumes"
     return (
-        f"{pluralise(terms.rounds, 'round')} of at most {duration(terms.deadline_s)} each{tries}. A round counts when "
-        f"{terms.quorum} of {len(job.roster)} sites deliver. You can revoke at any moment; the work stops at once."
+        f"{pluralise(terms.rounds, 'round')} of at most {duration(terms.deadline_s)} each. A round counts when "
+        f"{terms.quorum} of {len(job.roster)} sites deliver; one that does not is tried again {again}. This site makes "
+        f"at most {pluralise(terms.attempts, 'attempt')} at each round, measurement and baseline, "
+        f"{most_attempts(job):,} in all. You can revoke at any moment; the work stops at once."
     )
 
 

@@ -26,6 +26,8 @@ from archipel.site.audit import (
     add_entry,
     journal_heads,
 )
+from archipel.site.execution.known_models import check_models
+from archipel.site.sandbox import WorkerTaskFailed
 from archipel.site.state import (
     SiteJournalKind,
     SiteTaskState,
@@ -42,6 +44,22 @@ from archipel.vocabulary import Conflict, ErrorCode, Failure, RoundClosed, Task,
 from archipel.vocabulary.remedies import Nothing
 
 _tasks, _states = schema.tasks, schema.optimiser_states
+_OF_THE_PLAN = frozenset(
+    {
+        ErrorCode.BAD_DATA,
+        ErrorCode.BAD_INPUT,
+        ErrorCode.BAD_PLAN,
+        ErrorCode.CRASHED,
+        ErrorCode.DATA_CHANGED,
+        ErrorCode.LIMIT_CPU,
+        ErrorCode.LIMIT_MEMORY,
+        ErrorCode.LIMIT_TIME,
+        ErrorCode.MODEL_CHANGED,
+        ErrorCode.NOT_FINITE,
+        ErrorCode.PLAN_ERROR,
+    }
+)
+"""Codes of failures that a plan can bring about, and so tell something with: once for each attempt."""
 
 
 class SiteTaskStore:
@@ -51,7 +69,10 @@ class SiteTaskStore:
         self._site = site
 
     def find(self, task: Task) -> LocalUpdate | None:
-        """The update of this very task. Raises Conflict (replayed) for other content under a used key."""
+        """The update of this very task. Raises Conflict (replayed) for other content under a used key.
+
+        Raises WorkerTaskFailed when the plan failed at it: the plan does not run again for the same attempt.
+        """
         with self._site.database.read() as connection:
             row = connection.execute(select(_tasks).where(_is(task.key))).mappings().first()
         if row is None:
@@ -66,6 +87,9 @@ class SiteTaskStore:
                 code=ErrorCode.ROUND_CLOSED,
                 command=Nothing(),
             )
+        failure = Failure.model_validate_json(row["failure"]) if row["failure"] is not None else None
+        if failure is not None and failure.code in _OF_THE_PLAN:
+            raise WorkerTaskFailed(failure, row["detail"] or "")
         if row["update"] is None:
             return None
         made = Update.model_validate_json(row["update"])
@@ -82,7 +106,10 @@ class SiteTaskStore:
         return LocalUpdate(made, tensor_file)
 
     def begin(self, task: Task) -> None:
-        """The task is accepted; the same task begun again after a crash is the same line."""
+        """The task is accepted; the same task begun again after a crash is the same line.
+
+        Raises Conflict (code not-approved) for one that starts from another model than its stage does here.
+        """
         body = TaskAcceptedLine(**dict(task.key), task=record_hash(task), models=tuple(task.models))
         row = {
             **task.key.model_dump(mode="json"),
@@ -92,6 +119,7 @@ class SiteTaskStore:
             "accepted_at": utc_now(),
         }
         with self._site.database.write() as connection:
+            check_models(connection, task)
             known = connection.execute(select(_tasks.c.task_hash).where(_is(task.key))).first()
             kind = SiteJournalKind.TASK_ACCEPTED if known is None else SiteJournalKind.TASK_BEGUN_AGAIN
             add_entry(connection, kind, body)
