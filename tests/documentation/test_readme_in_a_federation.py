@@ -108,4 +108,4 @@ def test_the_readme_holds_what_it_shows(
     assert "round 2 of 2" in printed
     assert "north alone" in printed and "ensemble" in printed
     assert Path("curves.png").stat().st_size > 10_000
-    assert sorted(path.suffix for path in Path("models").iterdir()) == [".md", ".safetensors"]
+    assert sorted(path.suffix for path in Path("models").iterdir()) == ["", ".md", ".safetensors"]

@@ -171,7 +171,7 @@ def test_a_sheet_of_too_many_rows_or_cells_is_refused(tmp_path: Path) -> None:
 
 def test_a_reader_gets_no_more_memory_than_it_may_have(tmp_path: Path) -> None:
     path = book(tmp_path / "table.xlsx", {"s": ROWS})
-    repacked(path, SHEET, lambda text: text.replace(b">p1<", b">" + b"x" * (12 << 20) + b"<", 1))
+    repacked(path, SHEET, lambda text: text.replace(b">p1<", b">" + b"x" * (15 << 20) + b"<", 1))
     assert path.stat().st_size < 1 << 20
     with pytest.raises(BadInput, match="more than 100 MiB in memory"):
         list(open_table(path, limits=UnpackLimits(memory=100 << 20)).rows())
