@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text, update
 
-from archipel.data import Cohort, DataMapping, DataSchema, Preprocessing, cohort_hash
+from archipel.data import Cohort, DataMapping, DataSchema, Preprocessing, SampleCounts, cohort_hash
 from archipel.governance import Approval, IdentityKey, canonical, check_approval
 from archipel.governance import approve as sign
 from archipel.site.approval import authorisation, decisions, offers, suitability
@@ -30,6 +30,7 @@ from archipel.vocabulary import (
     ErrorCode,
     Failure,
     HyperParameter,
+    Job,
     NotFound,
     PrivacyTerms,
     Refused,
@@ -208,6 +209,40 @@ def test_parameters_that_a_strategy_does_not_take_are_shown_beside_every_other_o
     take_offer(with_table, strategy=MOMENTUM, terms=RoundTerms(rounds=101, quorum=1))
     rounds, strategy = approvals.prepare(with_table, "heart").objections
     assert "has 101 rounds" in rounds and strategy.startswith("strategy fedavg does not take what the job gives it")
+
+
+def test_a_plan_that_could_tell_more_bytes_than_the_policy_allows_is_not_approved_and_runs_no_more(
+    with_table: StateFolder,
+) -> None:
+    _, hashed = take_offer(with_table)
+    usual = with_table.settings
+    with_table.settings = settings(with_table, maximum_reported_bytes=5)
+    with pytest.raises(Refused, match=r"could tell 1[0-9] bytes per attempt; the policy allows 5"):
+        approve(with_table, "heart")
+    with_table.settings = usual
+    approve(with_table, "heart")
+    allowed = authorisation.authorise(with_table, "heart", hashed)
+    assert allowed.samples == (len(allowed.cohort.training), len(allowed.cohort.validation or ()))
+    with_table.settings = settings(with_table, maximum_reported_bytes=5)
+    refused(with_table, hashed, ErrorCode.POLICY, "the policy allows 5")
+
+
+def test_samples_are_counted_once_for_an_approval_however_often_it_is_asked_for(
+    with_table: StateFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, hashed = take_offer(with_table)
+    approve(with_table, "heart")
+    counted: list[int] = []
+
+    def counts(job: Job, cohort: Cohort) -> SampleCounts:
+        counted.append(len(cohort.samples))
+        return SampleCounts(len(cohort.samples), 0)
+
+    monkeypatch.setattr(authorisation, "samples_for", counts)
+    authorisation._proven.cache_clear()
+    for _ in range(5):
+        authorisation.authorise(with_table, "heart", hashed)
+    assert len(counted) == 1
 
 
 def test_a_privacy_step_that_this_site_does_not_have_is_an_objection(with_table: StateFolder) -> None:

@@ -4,6 +4,7 @@ import html
 import unicodedata
 from typing import Any
 
+from clip import registered
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
@@ -24,6 +25,7 @@ from archipel.vocabulary import (
     Release,
     RosterEntry,
     RoundTerms,
+    StepTerms,
 )
 from archipel.vocabulary.visible import escape_hidden_lines
 from worlds.site import job_for
@@ -90,6 +92,16 @@ def test_every_field_that_leaves_is_spoken_of(hospital: StateFolder) -> None:
     several = {"roster": roster, "terms": RoundTerms(rounds=3, quorum=2)}
     summed = words(hospital, privacy=PrivacyTerms(release=Release.SUM), **several)["What leaves this site?"]
     assert "keeps only the sum over sites; they are not masked yet" in summed
+
+
+def test_what_privacy_steps_say_about_themselves_is_among_what_leaves(hospital: StateFolder) -> None:
+    clipped = {"privacy": PrivacyTerms(steps=(StepTerms(name="clip", parameters={"bound": 1.0}),))}
+    with registered():
+        leaves = words(hospital, **clipped)["What leaves this site?"]
+        assert "What these steps say about themselves leaves with the metrics: update_norm." in leaves
+    assert "say about themselves" not in words(hospital)["What leaves this site?"]
+    # A step that is not known here is an objection that a person reads.
+    assert "say about themselves" not in words(hospital, **clipped)["What leaves this site?"]
 
 
 def test_a_model_that_goes_to_other_hospitals_is_said_to(hospital: StateFolder) -> None:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, bindparam, select
 
-from archipel.data import Cohort, cohort_hash, subject_token
+from archipel.data import Cohort, SampleCounts, cohort_hash, subject_token
 from archipel.governance import (
     Approval,
     SignedWithdrawal,
@@ -46,14 +46,16 @@ _APPROVED = (
 class Authorisation(NamedTuple):
     """What the agent may run: the job, the cohort to run it on, and the site's own signature that says so.
 
-    ``cohort`` is without those who were withdrawn since. ``view`` changes whenever the cohort changes: a worker that
-    was given an older view must not be used any more.
+    ``cohort`` is without those who were withdrawn since; ``samples`` says how many of its samples
+    train and how many validate. ``view`` changes whenever the cohort changes: a worker that was given an older view
+    must not be used any more.
     """
 
     job: Job
     cohort: Cohort
     approval: Approval
     view: str
+    samples: SampleCounts
 
 
 def authorise(site: StateFolder, experiment: str, job: str) -> Authorisation:
@@ -103,9 +105,7 @@ def authorise(site: StateFolder, experiment: str, job: str) -> Authorisation:
     allowed = _proven(stored, site.identity.public, site.cohort_key)
     if out.signed:
         _check_enough(site.settings.policy, thing, allowed)
-    against = policy_objections(
-        allowed.job, site.settings.policy, len(allowed.cohort.subjects), samples_for(allowed.job, allowed.cohort)
-    )
+    against = policy_objections(allowed.job, site.settings.policy, len(allowed.cohort.subjects), allowed.samples)
     if against:
         remedy, show = "the site's policy must allow this first", ShowOffer(experiment=experiment)
         raise Refused(thing, "; ".join(against), remedy, values={"experiment": experiment}, command=show)
@@ -191,7 +191,7 @@ def _proven(stored: _Stored, identity_key: str, cohort_key: bytes) -> Authorisat
     still_there = bool(out) and any(subject_token(subject, cohort_key) in out for subject in left.subjects)
     if len(set(stored.withdrawn.signed)) < stored.withdrawn.journaled or still_there:
         raise _tampered(thing, "a withdrawal from its cohort is missing")
-    return Authorisation(job, left, approval, f"{hashed} less {len(signed)}")
+    return Authorisation(job, left, approval, f"{hashed} less {len(signed)}", samples_for(job, left))
 
 
 def _tampered(thing: str, cause: str) -> Refused:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from archipel.data import SampleCounts
 from archipel.data.volumes import ON_TOP, names_in
-from archipel.privacy import reported_bytes
+from archipel.privacy import declared_metrics, reported_bytes
 from archipel.rounds import most_attempts
 from archipel.site.state import SandboxRule, SiteSettings
 from archipel.vocabulary import BadInput, HyperParameter, Job, MetricSpec, OptimiserState, Release, StepTerms
@@ -188,6 +188,8 @@ def _leaves(job: Job, samples: SampleCounts | None) -> str:
             f"{escape_hidden_lines(one.name)} {_parameters(one)}".strip() for one in job.privacy.steps
         )
         words.append(f"Before a model leaves, this site changes what was trained by: {steps}.")
+        if said := _said_by_steps(job):
+            words.append(f"What these steps say about themselves leaves with the metrics: {', '.join(said)}.")
     if job.baselines.local:
         words.append("Also a second model, trained on this site's data alone, as a comparison.")
     if job.baselines.local and job.validation and len(job.sites) > 1:
@@ -214,6 +216,14 @@ def _reported(job: Job, samples: SampleCounts | None) -> list[str]:
         f"Beside the weights the plan can tell at most {most:,} bytes per attempt, in all that follows; this site "
         f"makes at most {attempts}."
     ]
+
+
+def _said_by_steps(job: Job) -> list[str]:
+    """The metrics of the privacy steps, where these are known here."""
+    try:
+        return sorted(declared_metrics(job) - {metric.name for metric in job.metrics})
+    except BadInput:
+        return []
 
 
 def _stays(job: Job) -> str:
@@ -279,7 +289,7 @@ def _metrics(metrics: Sequence[MetricSpec]) -> str:
         else f"{metric.name} (over at most {metric.largest_weight:,} {metric.counts}s)"
         for metric in metrics
     ]
-    return f"{', '.join(names)}, as totals with the number of samples counted"
+    return f"{', '.join(names)}, as totals with the number of what was counted"
 
 
 def _size(count: int) -> str:
