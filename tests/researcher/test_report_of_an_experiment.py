@@ -47,10 +47,11 @@ def test_the_page_shows_every_model_at_every_site_and_loads_nothing(
     text = words(page)
     for claim in (
         "Three hospitals trained one model in 3 rounds; no sample left its site.",
-        "On 12 held-out subjects it reaches a mean accuracy of 0.800; the best hospital alone reaches 0.620.",
+        "On 12 held-out samples it reaches a mean accuracy of 0.800; the best hospital alone reaches 0.620.",
         "at its worst site: site-a",
         "ensemble of the local models",
-        "fedavg, 3 rounds; the model of the last round",
+        "fedavg, 3 rounds",
+        "model, not of the best one",
         "site-b 20 training, 2 s per round",
         finished.job_hash,
         "measured at site-a, site-b, site-c only",
@@ -82,7 +83,7 @@ def test_a_mean_over_sites_is_called_so(finished: archipel.Experiment) -> None:
     auc = MetricSpec(name="accuracy", better="higher", counts="site", largest_weight=1)
     job = document.job.model_copy(update={"validation": (auc,)})
     text = words(report_html(experiment_result(document.model_copy(update={"job": job}), rounds), b""))
-    assert "The mean over all sites is averaged by site." in text and "all subjects" not in text
+    assert "The mean over all sites is averaged by site." in text and "all samples" not in text
 
 
 def test_an_experiment_that_runs_is_reported_as_far_as_it_is(
@@ -96,8 +97,8 @@ def test_an_experiment_that_runs_is_reported_as_far_as_it_is(
     assert "in 1 round;" in first and "it reaches" not in first and "1 of 3 rounds are finished." in first
     experiment.step()
     text = words(experiment.report(tmp_path / "second.html").read_text())
-    assert "On the held-out subjects it reaches a mean accuracy of 0.600." in text and "2 of 3 rounds" in text
-    assert "The federated numbers are those of the newest model that was measured." in text
+    assert "On the held-out samples it reaches a mean accuracy of 0.600." in text and "2 of 3 rounds" in text
+    assert "those of the newest model that was measured; it may be of an earlier round." in text
     assert "The experiment is paused; numbers may change." in text
 
 

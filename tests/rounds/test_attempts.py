@@ -63,7 +63,7 @@ async def test_after_the_last_attempt_the_pause_names_the_way_on_and_a_resume_is
     for attempt in (3, 4):
         await fails(scene, attempt)
     assert await scene.ended() is ExperimentState.PAUSED
-    ends = "all 4 attempts at train 1 that the job allows are used up (1 retry after each first try"
+    ends = "all 4 attempts at train 1 that the job allows are used up (2 at first, and 2 after each of 1 resume)"
     assert ends in scene.store.reason and scene.store.reason.endswith("submit a new job under another name")
     for verb in (ExperimentVerb.RESUME, ExperimentVerb.START, ExperimentVerb.STEP):
         with pytest.raises(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import struct
 from collections.abc import AsyncIterator, Sequence
@@ -22,7 +23,9 @@ from archipel.rounds.accounting import check_update
 from archipel.tasks import Compute, Trained, computing
 from archipel.tensors import encode
 from archipel.vocabulary import (
+    ArchipelError,
     BadInput,
+    ErrorCode,
     Job,
     MetricSpec,
     MetricSum,
@@ -43,7 +46,7 @@ MODEL = encode({"weight": np.zeros(3), "count": np.zeros((), np.int64)})
 
 def task(job: Job, kind: TaskKind) -> Task:
     key = TaskKey(experiment=job.experiment, round=1, kind=kind)
-    passes = (TrainingPass(round=1),) if kind is TaskKind.TRAIN else ()
+    passes = () if kind is TaskKind.EVALUATE else (TrainingPass(round=1),)
     return Task(key=key, job_hash=job_hash(job), models=(job.initial_model,), passes=passes)
 
 
@@ -146,6 +149,32 @@ def test_a_server_takes_nothing_that_a_site_would_not_send(value: MetricSum) -> 
     )  # fmt: skip
     with pytest.raises(BadInput, match="metric loss"):
         check_update(JOB, doing, update, has_file=True)
+
+
+@pytest.mark.parametrize("kind", [TaskKind.LOCAL, TaskKind.EVALUATE])
+async def test_a_task_reports_only_what_it_is_counted_for(tmp_path: Path, kind: TaskKind) -> None:
+    """A training alone measures nothing, and a measurement trains nothing: what a worker says all the same stays."""
+    one = MetricSum(total=1.0, weight=1)
+    more = Outcome(HELD, {}, {"dice": one}) if kind is TaskKind.LOCAL else Outcome(HELD, {"loss": one}, {})
+    smuggler = Smuggler(0, JOB, SimpleNamespace(now=0.0))
+    smuggler.outcome = more
+    doing = task(JOB, kind)
+    with pytest.raises(ArchipelError, match=r"metric (dice|loss): is not in the job") as caught:
+        await Compute(JOB, "a", smuggler, tmp_path)(doing)
+    assert caught.value.code is ErrorCode.PLAN_ERROR
+    update = Update(
+        key=doing.key, site="a", task_hash=record_hash(doing), samples=40, metrics=more.metrics,
+        validation=more.validation, model=JOB.initial_model if kind is TaskKind.LOCAL else None,
+    )  # fmt: skip
+    with pytest.raises(BadInput, match="is not in the job"):
+        check_update(JOB, doing, update, has_file=kind is TaskKind.LOCAL)
+
+
+@pytest.mark.parametrize("total", [-0.0, -1e-60])
+def test_there_is_one_zero(total: float) -> None:
+    value = MetricSum(total=total, weight=1)
+    assert math.copysign(1, value.rounded("loss").total) == 1
+    assert not value.is_rounded
 
 
 def test_a_thousand_metrics_are_said_to_carry_what_they_carry() -> None:

@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import importlib
 import json
-import logging
 import signal
-import sys
-import warnings
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -19,6 +16,7 @@ from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
 from archipel.cli.json_option import json_was_given
+from archipel.cli.library_output import silence_libraries
 from archipel.cli.times import readable
 from archipel.vocabulary import ArchipelError
 
@@ -32,7 +30,7 @@ SUB_COMMANDS = {
     "run": "Run a plan on a federation's sites and show the result.",
     "demo": "Run a whole federation on this machine: three hospitals, a server, one model.",
     "simulate": "Run a plan's federated rounds on this machine.",
-    "experiment": "Experiments at a server: list, watch, start, pause, resume, cancel.",
+    "experiment": "Experiments at a server: list, watch, steer, report, download.",
     "predict": "Run a downloaded model on new volumes.",
     "evaluate": "Score a downloaded model on labelled volumes.",
     "bench": "Measure rounds and training on this machine.",
@@ -98,7 +96,7 @@ def main() -> None:
     SIGTERM ends a command as Ctrl-C does: its processes are stopped and its temporary files are removed.
     """
     signal.signal(signal.SIGTERM, _terminated)
-    _silence_libraries()
+    silence_libraries()
     try:
         app()
     except ArchipelError as error:
@@ -108,17 +106,6 @@ def main() -> None:
         raise SystemExit(1) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
-
-
-def _silence_libraries() -> None:
-    """Keep from the terminal what libraries warn of or log: it is for who programs with them. What a person should know
-    is a finding or an error of ours."""
-    if not sys.warnoptions:
-        warnings.simplefilter("ignore")
-    # Without any handler, Python prints what is logged.
-    logging.getLogger().addHandler(logging.NullHandler())
-    # nibabel has a handler of its own.
-    logging.getLogger("nibabel.global").setLevel(logging.CRITICAL + 1)
 
 
 def _terminated(number: int, _frame: object) -> None:

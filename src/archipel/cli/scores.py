@@ -27,7 +27,7 @@ def print_scores(scores: Sequence[ModelScores], metrics: Sequence[MetricSpec]) -
     sites = sorted({site for scored in scores for site in scored.per_site})
     for metric in sorted({metric for scored in scores for metric in scored.all_sites}):
         spec = declared.get(metric)
-        title = escape_hidden(metric if spec is None else f"{metric}, {spec.averaged_by}")
+        title = escape_hidden(metric if spec is None else f"{metric}, {spec.average_in_words}")
         table = Table("model", "all sites", *map(escape_hidden, sites), "worst site", title=title)
         for scored in scores:
             worst = worst_site(spec, scored.per_site) if spec is not None else None

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from archipel.cli.json_option import AsJson
+from archipel.cli.library_output import plan_heard
 from archipel.cli.plan_option import PLAN, Entry
 from archipel.cli.scores import arguments, as_document, print_scores
 
@@ -99,7 +100,7 @@ def simulate(
         arguments=values,
         limits=limits,
     )
-    with tempfile.TemporaryDirectory(prefix="archipel-simulation-") as place:
+    with tempfile.TemporaryDirectory(prefix="archipel-simulation-") as place, plan_heard():
         store = asyncio.run(run(drafted.job, drafted.plan, drafted.initial_model, specs, Path(place), workers=workers))
         if not as_json:
             _print_rounds(store)
@@ -108,7 +109,7 @@ def simulate(
                 out.write_bytes(store.models[store.model].read_bytes())
     reached = model_scores(store)
     if pooled:
-        with tempfile.TemporaryDirectory(prefix="archipel-pooled-") as place:
+        with tempfile.TemporaryDirectory(prefix="archipel-pooled-") as place, plan_heard():
             trained = train_pooled(
                 plan,
                 specs,

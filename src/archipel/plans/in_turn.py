@@ -34,3 +34,14 @@ class ReadInTurn(Sequence[T]):
             part._numbers = self._numbers[index]
             return part
         return self._read(self._numbers[index])
+
+
+def is_next(number: int, before: int, count: int) -> bool:
+    """Whether a model of an ensemble of ``count`` may be read after ``before``, -1 at first: the next one, the first
+    after the last, or the same again. A site fetches what it does not have: by any other order a plan could tell the
+    server something.
+
+    >>> is_next(0, -1, 3), is_next(2, 0, 3), is_next(0, 2, 3), is_next(2, 2, 3)
+    (True, False, True, True)
+    """
+    return number in (before, (before + 1) % count)

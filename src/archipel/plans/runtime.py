@@ -27,7 +27,7 @@ from archipel.data import (
     with_declared_columns,
 )
 from archipel.plans.base import Array, Context, Model, Plan, TrainingResult, derive_seed
-from archipel.plans.in_turn import ReadInTurn
+from archipel.plans.in_turn import ReadInTurn, is_next
 from archipel.tensors import decode, encode, is_finite, schema_of, views
 from archipel.vocabulary import (
     ArchipelError,
@@ -150,7 +150,19 @@ class PlanRuntime:
         training_pass = (
             task.passes[0] if task.passes else TrainingPass(round=task.key.round, arguments=self.job.arguments)
         )
-        tensor_files = ReadInTurn(len(models), lambda number: views(self.job.tensors, models[number]))
+        before = -1
+
+        def read(number: int) -> Model:
+            nonlocal before
+            if not is_next(number, before, len(models)):
+                remedy = "go through them from the first to the last: for model in models"
+                raise ArchipelError(
+                    "the models of an ensemble", "were read out of order", remedy, code=ErrorCode.PLAN_ERROR
+                )
+            before = number
+            return views(self.job.tensors, models[number])
+
+        tensor_files = ReadInTurn(len(models), read)
         metrics = _finite_or_error(lambda: self.plan.evaluate(tensor_files, self._context(training_pass)))
         return Outcome(self._samples, validation=_declared(metrics, self.job.validation, "evaluate"))
 

@@ -112,6 +112,9 @@ def _notes(document: ExperimentView, rounds: Sequence[RoundView]) -> list[str]:
     lacking = sum(len(one.contributors) < len(document.job.sites) for one in rounds if one.is_committed)
     if lacking:
         notes.append(f"{lacking} of the finished rounds lacked at least one site.")
-    if document.baselines.federated is None:
-        notes.append("The federated numbers are those of the newest model that was measured.")
+    notes.append(
+        "The federated numbers are those of the last round's model, not of the best one."
+        if document.baselines.federated is not None
+        else "The federated numbers are those of the newest model that was measured; it may be of an earlier round."
+    )
     return notes

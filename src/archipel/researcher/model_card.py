@@ -30,6 +30,7 @@ def model_card(
     """
     committed = [attempt for attempt in rounds if attempt.is_committed and attempt.round <= model.round]
     local = model.name.removeprefix("local:") if model.name.startswith("local:") else None
+    per_site = _at_each_site(model, document, rounds, local)
     sections = [
         f"# Model card: {job.title or job.experiment}, {model.name}",
         f"**Purpose**: {job.description or 'not stated by the researcher'}",
@@ -37,9 +38,9 @@ def model_card(
         _lineage(job, job_hash, model),
         _contributions(job, committed, document, local),
         _hyper_parameters(job, committed),
-        _measured(job, model, document, _at_each_site(model, document, rounds, local)),
+        _measured(job, model, document, per_site),
         _software(software),
-        _limits(job, local),
+        _limits(job, local, by_site=any(per_site.values())),
     ]
     return escape_hidden("\n\n".join(section for section in sections if section) + "\n", keep="\n")
 
@@ -172,7 +173,7 @@ def _measured(job: Job, model: ModelView, document: ExperimentView, per_site: Pe
     federated = document.baselines.federated
     count = federated.subjects if federated is not None else None
     fraction = f"{job.validation_fraction:.0%} of each site's subjects, chosen by hash of the subject's id"
-    fraction = f"about {fraction}" + (f": {count} subjects in all" if count else "")
+    fraction = f"about {fraction}" + (f": {count} samples in all" if count else "")
     sums = model.validation
     if not sums:
         return f"## Measured\n\nThis model was not validated at the sites (held out: {fraction})."
@@ -183,7 +184,7 @@ def _measured(job: Job, model: ModelView, document: ExperimentView, per_site: Pe
     ]
     text = (
         f"## Measured\n\nMeasured at the sites on subjects that they held out of training ({fraction}), and reported "
-        "as sums. The mean over all sites is one of samples, unless the table says what else it is averaged by.\n\n"
+        "as sums.\n\n"
         "| metric | over all sites | | at the worst site |\n|---|---|---|---|\n" + "\n".join(lines)
     )
     text += _site_table(sorted(sums), per_site)
@@ -202,7 +203,7 @@ def _measured(job: Job, model: ModelView, document: ExperimentView, per_site: Pe
 
 
 def _about(metric: MetricSpec | None) -> str:
-    return f"{metric.averaged_by}, {metric.better} is better" if metric is not None else ""
+    return f"{metric.average_in_words}, {metric.better} is better" if metric is not None else ""
 
 
 def _worst(metric: MetricSpec | None, per_site: PerSite) -> str:
@@ -226,15 +227,15 @@ def _cell(value: float | None) -> str:
     return "" if value is None else f"{value:.4f}"
 
 
-def _limits(job: Job, local: str | None) -> str:
+def _limits(job: Job, local: str | None, *, by_site: bool) -> str:
     sites = local or ", ".join(job.sites)
     tool = " (`archipel evaluate`)" if job.needs.kind == "volumes" and job.needs.labels else ""
     lines = [
         "A research model, not a medical device: it must not guide the care of a patient.",
         f"It saw data of {sites} only. On other scanners, sequences, ages or diseases it may fail without any "
         f"warning; measure it on local data first{tool}.",
-        "A validation mean hides the sites and the subjects on which the model fails; see each site above, and check "
-        "single subjects too.",
+        "A validation mean hides the sites and the subjects on which the model fails; "
+        + ("see each site above, and check single subjects too." if by_site else "check single subjects too."),
         "The weights follow from patients' data. No formal privacy guarantee (differential privacy) was applied: "
         "treat the file as confidentially as the sites' agreement requires.",
     ]

@@ -79,13 +79,16 @@ def _sentence(result: ExperimentResult) -> str:
         result.score(ModelKind.POOLED),
         result.score(ModelKind.LOCAL),
     )
-    sites = _COUNTS.get(len(result.sites), str(len(result.sites)))
+    # Of an experiment, the sites that contributed; in the demo all do.
+    trained = [site for site in result.sites if result.is_demonstration or site.seconds is not None] or result.sites
+    sites = _COUNTS.get(len(trained), str(len(trained)))
     hospitals = f"{sites} {'' if result.deployed else 'simulated '}{'hospital' if sites == 'One' else 'hospitals'}"
     what = "image" if result.is_demonstration else "sample"
     stayed = f"no {what} left its site" if result.deployed else f"each site's part read its own {what}s only"
     text = f"{hospitals} trained one model in {_rounds(result.rounds)}; {stayed}."
     if federated:
-        count = f"{result.held_out} held-out subjects" if result.held_out else "the held-out subjects"
+        counted = _counted(result)
+        count = f"{result.held_out} held-out {counted}" if result.held_out else f"the held-out {counted}"
         text += f" On {count} it reaches a mean {result.metric_name} of {federated.value:.3f}"
         if pooled and result.ratio is not None:
             text += f", {result.ratio:.1%} of what training on all images in one place reaches ({pooled.value:.3f})"
@@ -101,6 +104,7 @@ def _numbers(result: ExperimentResult) -> str:
     )
     ensemble = result.score(ModelKind.ENSEMBLE)
     worst = _worst(result, federated) if federated else None
+    time_of = "in all, on this machine" if result.is_demonstration else "in its finished rounds"
     boxes = [
         ("main", f"{federated.value:.3f}", f"federated {result.metric_name}") if federated else None,
         ("", f"{worst[1]:.3f}", f"at its worst site: {worst[0]}") if worst else None,
@@ -108,9 +112,7 @@ def _numbers(result: ExperimentResult) -> str:
         ("", f"{result.ratio:.1%}", "federated / pooled") if result.ratio is not None else None,
         ("", f"{local.value:.3f}", f"best hospital alone: {local.name}") if local else None,
         ("", f"{ensemble.value:.3f}", "ensemble of the local models") if ensemble else None,
-        ("", _duration(result.seconds["total"]), "in all, on this machine" if result.is_demonstration else "in all")
-        if "total" in result.seconds
-        else None,
+        ("", _duration(result.seconds["total"]), time_of) if "total" in result.seconds else None,
     ]
     return "".join(
         f'<div class="{box[0]}"><b>{escape(box[1])}</b><span>{escape(box[2])}</span></div>' for box in boxes if box
@@ -133,7 +135,7 @@ def _worst(result: ExperimentResult, score: ModelScore) -> tuple[str, float] | N
 
 def _table_caption(result: ExperimentResult) -> str:
     what = "Mean Dice of the whole structure" if result.is_demonstration else f"Mean {result.metric_name}"
-    means = "" if result.metric.counts == SAMPLE else f" The mean over all sites is {result.metric.averaged_by}."
+    means = "" if result.metric.counts == SAMPLE else f" The mean over all sites is {result.metric.average_in_words}."
     return escape(
         f"{what} on each site's held-out subjects, which no model was trained on; {result.metric.better} is better."
         f"{means} A dashed frame marks a local model at its own hospital; the darker the cell, the better."
@@ -143,7 +145,7 @@ def _table_caption(result: ExperimentResult) -> str:
 def _table(result: ExperimentResult) -> str:
     structures = list(dict.fromkeys(name for score in result.scores for name in score.per_structure))
     sites = [site.name for site in result.sites]
-    together = "all subjects" if result.metric.counts == SAMPLE else "all sites"
+    together = f"all {_counted(result)}" if result.metric.counts == SAMPLE else "all sites"
     heads = ["model", together, *(f"at {site}" for site in sites), "worst site", *structures]
     values = [value for score in result.scores for value in (score.value, *score.per_site.values())]
     low, high = (min(values), max(values)) if values else (0.0, 1.0)
@@ -207,7 +209,7 @@ def _method(result: ExperimentResult) -> str:
         f"FedAvg, {result.rounds} rounds of {_epochs(result.epochs_per_round)} at each site; the model of the last "
         "round, not of the best one"
         if result.is_demonstration
-        else f"{result.strategy}, {_rounds(result.rounds)}; the model of the last round, not of the best one"
+        else f"{result.strategy}, {_rounds(result.rounds)}"
     )
     baselines = (
         f"the same plan, seed and number of epochs ({result.rounds * result.epochs_per_round})"
@@ -216,8 +218,8 @@ def _method(result: ExperimentResult) -> str:
     )
     rows = [
         ("Data", result.data),
-        ("Subjects", sites),
-        ("Held out", f"{result.held_out or ''} subjects, chosen by hash of their id; no model trained on one of them"),
+        (_counted(result).capitalize(), sites),
+        ("Held out", _held_out(result)),
         ("How it ran", how),
         ("Federated", passes),
         ("Baselines", baselines if len(result.scores) > 1 else ""),
@@ -228,6 +230,16 @@ def _method(result: ExperimentResult) -> str:
         ("Seconds", ", ".join(f"{name} {value:.1f}" for name, value in result.seconds.items())),
     ]  # fmt: skip
     return "".join(f"<dt>{escape(name)}</dt><dd>{_code(value)}</dd>" for name, value in rows if value)
+
+
+def _counted(result: ExperimentResult) -> str:
+    """What is counted: sites report samples, of which a subject may have several; the demo has one for each subject."""
+    return "subjects" if result.is_demonstration else "samples"
+
+
+def _held_out(result: ExperimentResult) -> str:
+    whose = "chosen" if result.is_demonstration else "of subjects chosen"
+    return f"{result.held_out or ''} {_counted(result)}, {whose} by hash of their id; no model trained on one of them"
 
 
 def _of_a_site(site: SiteFacts) -> str:

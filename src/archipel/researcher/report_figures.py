@@ -10,7 +10,7 @@ import numpy as np
 
 from archipel.researcher.outcome import ExperimentResult, MiddleSlice, ModelKind
 from archipel.researcher.plots import INK, PALETTE
-from archipel.researcher.tables import pyplot
+from archipel.researcher.tables import ALL_SITES, pyplot
 
 TRUE, FOUND = "#35C2FF", "#FF9F1C"
 _GREY = "#6b7b7d"
@@ -107,7 +107,8 @@ def _spread(ends: list[tuple[float, str, str]], distance: float) -> list[tuple[f
 
 
 def _losses(axis: Any, result: ExperimentResult) -> None:
-    axis.set_title("Training loss at each site", loc="left", fontsize=11, color=INK)
+    title = "Training loss of all sites together" if set(result.losses) == {ALL_SITES} else "Training loss at each site"
+    axis.set_title(title, loc="left", fontsize=11, color=INK)
     for number, (site, values) in enumerate(result.losses.items()):
         axis.plot(range(1, len(values) + 1), values, color=PALETTE[number % len(PALETTE)], linewidth=1.5, label=site)
     axis.legend(frameon=False, fontsize=9, labelcolor=_GREY)

@@ -63,10 +63,11 @@ def check_update(job: Job, task: Task, update: Update, has_file: bool) -> None:
     # A round's metrics of training are over the samples that it counts; how many it measured it says by itself only
     # when it does nothing else.
     measured = MOST_COUNTED if trained else update.samples
-    steps = {name: 1 for step in steps_of(job) for name in step.metrics}
-    most = {metric.name: metric.most(update.samples) for metric in job.metrics}
-    _check_metrics(update, update.metrics, steps | most)
-    _check_metrics(update, update.validation, {metric.name: metric.most(measured) for metric in job.validation})
+    of_training = {name: 1 for step in steps_of(job) for name in step.metrics}
+    of_training |= {metric.name: metric.most(update.samples) for metric in job.metrics}
+    of_validation = {metric.name: metric.most(measured) for metric in job.validation}
+    _check_metrics(update, update.metrics, of_training if trained else {})
+    _check_metrics(update, update.validation, {} if task.key.kind is TaskKind.LOCAL else of_validation)
 
 
 def _check_metrics(update: Update, given: Mapping[str, MetricSum], most: Mapping[str, int]) -> None:

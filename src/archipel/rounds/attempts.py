@@ -46,6 +46,5 @@ def used_up(job: Job, stage: Stage) -> str:
     terms = job.terms
     return (
         f"all {pluralise(terms.attempts, 'attempt')} at {stage} that the job allows are used up "
-        f"({pluralise(terms.retries, 'retry', 'retries')} after each first try, and as often again after each of "
-        f"{pluralise(terms.resumes, 'resume')})"
+        f"({terms.retries + 1} at first, and {terms.retries + 1} after each of {pluralise(terms.resumes, 'resume')})"
     )

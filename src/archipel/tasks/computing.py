@@ -78,7 +78,7 @@ class Compute:
         sealed = None
         try:
             async with self._trainer.run(task) as given:
-                trained = replace(given, outcome=as_they_leave(job, given.outcome))
+                trained = replace(given, outcome=as_they_leave(job, task.key.kind, given.outcome))
                 outcome = trained.outcome
                 if (task.key.kind is not TaskKind.EVALUATE and trained.result is not None) or within_sum:
                     sealed = await self._sealed(task, trained, steps, strategy)

@@ -10,19 +10,21 @@ from dataclasses import replace
 
 from archipel.plans.runtime import Outcome
 from archipel.privacy import Step
-from archipel.vocabulary import ArchipelError, ErrorCode, Job, MetricSpec, MetricSum, Thing
+from archipel.vocabulary import ArchipelError, ErrorCode, Job, MetricSpec, MetricSum, TaskKind, Thing
 
 
-def as_they_leave(job: Job, outcome: Outcome) -> Outcome:
-    """The outcome with its metrics as they leave the site.
+def as_they_leave(job: Job, kind: TaskKind, outcome: Outcome) -> Outcome:
+    """The outcome with its metrics as they leave the site: those of training only of a task that trains, those of
+    validation only of one that measures the model that it was given.
 
     Raises ArchipelError, code ``plan-error``, for a metric that the job does not have or that counts more than it may,
     and ``not-finite`` for a total beyond float32.
     """
+    trains, measures = kind is not TaskKind.EVALUATE, kind is not TaskKind.LOCAL
     return replace(
         outcome,
-        metrics=_bounded(job.metrics, outcome.metrics, outcome.samples.training),
-        validation=_bounded(job.validation, outcome.validation, outcome.samples.validation),
+        metrics=_bounded(job.metrics if trains else (), outcome.metrics, outcome.samples.training),
+        validation=_bounded(job.validation if measures else (), outcome.validation, outcome.samples.validation),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self
@@ -53,10 +54,10 @@ class MetricSpec(Record):
         return self
 
     @property
-    def averaged_by(self) -> str:
+    def average_in_words(self) -> str:
         """What its mean over all sites is a mean of, in words.
 
-        >>> MetricSpec(name="auc", better="higher", counts="site", largest_weight=1).averaged_by
+        >>> MetricSpec(name="auc", better="higher", counts="site", largest_weight=1).average_in_words
         'averaged by site'
         """
         return f"averaged by {self.counts}"
@@ -100,17 +101,19 @@ class MetricSum(Record):
         0.10000000149011612
         """
         try:
-            (total,) = struct.unpack("<f", struct.pack("<f", self.total + 0.0))
+            (total,) = struct.unpack("<f", struct.pack("<f", self.total))
         except OverflowError:
             cause, remedy = f"adds up to {self.total}, beyond float32", "report a mean or a logarithm instead"
             raise ArchipelError(Thing("metric", name), cause, remedy, code=ErrorCode.NOT_FINITE) from None
-        return MetricSum(total=total, weight=self.weight)
+        # There is one zero: the sign of another would say something.
+        return MetricSum(total=total + 0.0, weight=self.weight)
 
     @property
     def is_rounded(self) -> bool:
         """Whether the total is a float32, as every total that left a site."""
         try:
-            return self.rounded("") == self
+            one_zero = self.total != 0 or math.copysign(1, self.total) > 0
+            return one_zero and self.rounded("") == self
         except ArchipelError:
             return False
 

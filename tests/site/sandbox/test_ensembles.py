@@ -145,10 +145,17 @@ async def test_a_model_that_cannot_be_fetched_ends_the_worker_and_is_the_error(t
 
 @pytest.mark.parametrize(
     ("code", "alive"),
-    [("models[2]", True), (forged('{"type": "need-model", "number": 2}'), False)],
-    ids=["by its sequence", "by a word of its own"],
+    [
+        ("models[2]", True),
+        (forged('{"type": "need-model", "number": 2}'), False),
+        ("models[1]", True),
+        (forged('{"type": "need-model", "number": 1}'), False),
+    ],
+    ids=["by its sequence", "by a word of its own", "out of order", "out of order by a word of its own"],
 )
-async def test_a_model_that_the_task_does_not_name_is_not_given(tmp_path: Path, code: str, alive: bool) -> None:
+async def test_a_model_that_is_not_the_tasks_or_not_the_next_is_not_given(
+    tmp_path: Path, code: str, alive: bool
+) -> None:
     world, worker = await prepared(tmp_path, code)
     try:
         with pytest.raises(WorkerTaskFailed) as failed:

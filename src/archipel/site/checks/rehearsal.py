@@ -11,6 +11,7 @@ from typing import Self
 from archipel.governance import job_hash
 from archipel.plans.runtime import Outcome
 from archipel.site.sandbox import Sandbox, SandboxedWorker, SandboxSpec, SharedBuffer
+from archipel.tasks.measuring import as_they_leave
 from archipel.tensors import BlobHasher, tensor_file_size
 from archipel.vocabulary import OptimiserState, Task, TaskKey, TaskKind, TrainingPass
 
@@ -76,7 +77,7 @@ class Rehearsal:
         state = self._state if continues else None
         outcome = await self.worker.train(self._task(round_, kind, passes), self._model, self._result, state)
         self._state = outcome.state
-        return outcome
+        return as_they_leave(self._job, kind, outcome)
 
     async def evaluate(self) -> Outcome:
         """Validate the model."""
@@ -85,7 +86,8 @@ class Rehearsal:
             assert self._model is not None
             return self._model
 
-        return await self.worker.evaluate(self._task(0, TaskKind.EVALUATE, 0), model)
+        outcome = await self.worker.evaluate(self._task(0, TaskKind.EVALUATE, 0), model)
+        return as_they_leave(self._job, TaskKind.EVALUATE, outcome)
 
     def peak_mib(self) -> float:
         """The most memory that the worker's own process has had; 0 where it cannot be read."""

@@ -26,7 +26,11 @@ def check_models(connection: Connection, task: Task) -> None:
 def _first(connection: Connection, task: Task) -> tuple[Hash, ...] | None:
     """The models of the first other attempt at the task's stage, under the same job, that was not refused."""
     key = task.key
-    taken_on = or_(_tasks.c.failure.is_(None), func.json_extract(_tasks.c.failure, "$.code") != ErrorCode.NOT_APPROVED)
+    # One whose update was made counts whatever was answered to it since.
+    made = _tasks.c["update"].is_not(None)
+    taken_on = or_(
+        made, _tasks.c.failure.is_(None), func.json_extract(_tasks.c.failure, "$.code") != ErrorCode.NOT_APPROVED
+    )
     query = (
         select(_tasks.c.task)
         .where(

@@ -21,6 +21,7 @@ from archipel.site.execution import preparation
 from archipel.site.execution.task_store import SiteTaskStore
 from archipel.site.sandbox import Sandbox, SandboxedWorker, SandboxSpec, SharedBuffer, WorkerTaskFailed
 from archipel.site.state import SiteJournalKind, StateFolder, sample_cache
+from archipel.site.withdrawals import withdrawals
 from archipel.tasks import Trained
 from archipel.tensors import BlobHasher, check_header, tensor_file_size
 from archipel.vocabulary import BadInput, ErrorCode, Job, OptimiserState, Task, TaskKind, Thing
@@ -184,8 +185,11 @@ class SandboxTrainer:
 
     async def renew(self) -> None:
         """End a worker whose view of the cohort is not the one allowed now; its task, if any, is done again."""
-        if self._worker is not None and self._allowed().view != self._view:
+        allowed = self._allowed()
+        if self._worker is not None and allowed.view != self._view:
             await self.stop()
+            # What it printed until now may name who withdrew.
+            await self._forget_all_but(allowed.cohort)
 
     async def _ready(self) -> SandboxedWorker:
         """The worker, started and prepared if there is none alive with this view of the cohort."""
@@ -222,13 +226,17 @@ class SandboxTrainer:
         return worker
 
     async def _forget_all_but(self, cohort: Cohort) -> None:
-        """Remove the prepared samples of subjects who are no longer in the cohort."""
+        """Remove the prepared samples of subjects who are no longer in the cohort, and their ids in logs and errors: a
+        worker that still had them may have written these after the withdrawal."""
         before, self._cohort = self._cohort, cohort
         if before is None or before is cohort:
             return
         left, had = cohort.samples.digests, before.samples
         gone = had.take(np.isin(had.digests, left, invert=True))
         await asyncio.to_thread(sample_cache.forget, self._site.prepared, self._site.settings.cache_mb, gone)
+        out = frozenset(before.subjects).difference(cohort.subjects)
+        if out:
+            await asyncio.to_thread(withdrawals.hide_again, self._site, cohort.dataset, out)
 
     async def stop(self) -> None:
         """Kill the worker and let go of what was prepared for it."""

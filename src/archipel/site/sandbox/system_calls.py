@@ -86,6 +86,7 @@ MISSING: dict[str, tuple[int | None, int | None]] = {
     "inotify_add_watch": (254, 27),
     "pidfd_open": (434, 434),
     "cachestat": (451, 451),
+    "openat2": (437, 437),
     "preadv2": (327, 286),
     "pwritev2": (328, 287),
     "sysinfo": (99, 179),
@@ -96,8 +97,9 @@ MISSING: dict[str, tuple[int | None, int | None]] = {
 """Answered as by a kernel without them, so that libraries fall back: from clone3 to clone, whose flags a filter can
 read, and from anonymous files, which are in no process's count as long as no process maps them, to files in sized
 folders. The others tell what happens outside: which shared files are opened (inotify) or in memory (cachestat, preadv2
-with RWF_NOWAIT), how many processes there are (sysinfo, the number of a pidfd) and how full the disk is (statfs). A
-timer can send SIGCONT to its own process, which would wake a frozen worker.
+with RWF_NOWAIT), which names were looked up (openat2 with RESOLVE_CACHED), how many processes there are (sysinfo, the
+number of a pidfd) and how full the disk is (statfs). A timer can send SIGCONT to its own process, which would wake a
+frozen worker.
 """
 
 DONE: dict[str, tuple[int, int]] = {

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import structlog
 
 from archipel.data import SampleCounts, count_samples
+from archipel.plans.in_turn import is_next
 from archipel.plans.runtime import Outcome
 from archipel.site.sandbox import tree
 from archipel.site.sandbox.dialogue import Dialogue, Gone, Malformed, NotFinite
@@ -192,10 +193,11 @@ class SandboxedWorker:
 
         Its wall time is not counted while a model is fetched, but only as often as there are models.
         """
-        asked = 0
+        asked, last = 0, -1
         while isinstance(reply, NeedModel):
-            if reply.number >= count:
-                raise await self._misbehaved(f"asked for model {reply.number} of an ensemble of {count}")
+            if not is_next(reply.number, last, count):
+                raise await self._misbehaved(f"asked for model {reply.number} of an ensemble of {count} out of turn")
+            last = reply.number
             with self._watch.paused() if asked < count else contextlib.nullcontext():
                 buffer = await model(reply.number)
             asked += 1
@@ -321,9 +323,16 @@ class SandboxedWorker:
         """Look at the frozen sandbox once a second, and end it when something runs or more memory is held."""
         while self.alive:
             await asyncio.sleep(_LOOK_WHILE_FROZEN_S)
-            if awake := [pid for pid in self._inside if not tree.is_frozen(pid)] or self._others():
+            try:
+                awake = [pid for pid in self._inside if not tree.is_frozen(pid)] or self._others()
+                broken = None if awake else await self._watch.memory_broken()
+            except OSError as error:
+                # Nobody waits for this task: without an end here the worker would never be looked at again.
+                await self._misbehaved(f"could not be looked at between tasks ({error})")
+                return
+            if awake:
                 await self._misbehaved(f"ran between tasks ({len(awake)} processes)")
-            elif (broken := await self._watch.memory_broken()) is not None:
+            elif broken is not None:
                 self._broken = failed(broken.code, f"{broken.detail} between tasks")
                 _log.error("worker ended", site=self.spec.site, detail=self._broken.detail)
                 await self._end()

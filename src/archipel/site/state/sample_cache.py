@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import structlog
@@ -34,9 +34,20 @@ def forget(folder: Path, most_mb: int, samples: Iterable[Sample], kept: Iterable
         return cache.forget((sample.hash for sample in samples), kept)
 
 
-def forget_in_background(folder: Path, most_mb: int, samples: Iterable[Sample], kept: Iterable[str]) -> None:
-    """As ``forget``, in a thread, for a caller that must not wait while samples are prepared; an error is logged."""
-    thread = threading.Thread(target=_forget_or_log, args=(folder, most_mb, samples, kept), name="forget-withdrawn")
+def forget_in_background(
+    folder: Path, most_mb: int, samples: Iterable[Sample], kept: Iterable[str], afterwards: Callable[[], None]
+) -> None:
+    """As ``forget``, in a thread, for a caller that must not wait while samples are prepared, and then ``afterwards``,
+    also if the first fails; errors are logged."""
+
+    def forget_or_log() -> None:
+        for step in (lambda: forget(folder, most_mb, samples, kept), afterwards):
+            try:
+                step()
+            except (ArchipelError, OSError) as error:
+                _log.error("what is left of a withdrawn patient could not be removed", error=str(error))
+
+    thread = threading.Thread(target=forget_or_log, name="forget-withdrawn")
     thread.start()
     _removals.difference_update([one for one in _removals if not one.is_alive()])
     _removals.add(thread)
@@ -52,10 +63,3 @@ def wait_for_removals(watch: Watch = UNWATCHED) -> None:
         while thread.is_alive():
             watch.check()
             thread.join(_LOOK_S)
-
-
-def _forget_or_log(folder: Path, most_mb: int, samples: Iterable[Sample], kept: Iterable[str]) -> None:
-    try:
-        forget(folder, most_mb, samples, kept)
-    except (ArchipelError, OSError) as error:
-        _log.error("what was prepared of a withdrawn patient could not be removed", error=str(error))

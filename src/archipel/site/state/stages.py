@@ -20,10 +20,24 @@ _MAKING = threading.Lock()
 def make(parent: Path) -> tuple[Path, int]:
     """A new folder, and the descriptor that holds its lock; closing it gives the folder up. Raises OSError."""
     with _MAKING:
-        folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
+        while True:
+            folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
+            lock = _locked(folder)
+            if lock is not None:
+                return folder, lock
+
+
+def _locked(folder: Path) -> int | None:
+    """The descriptor that holds the folder's lock; None when a sweep of another process has just removed it."""
+    try:
         lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        fcntl.flock(lock, fcntl.LOCK_EX)
-    return folder, lock
+    except FileNotFoundError:
+        return None
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    if folder.is_dir():
+        return lock
+    os.close(lock)
+    return None
 
 
 def sweep(parent: Path) -> None:

@@ -14,7 +14,7 @@ from sqlalchemy import Column, ColumnElement, Connection, select, update
 from archipel.data import pseudonym, subject_token
 from archipel.data.formats import subject_id
 from archipel.site.state import schema
-from archipel.site.withdrawn import EVERYWHERE, OptOut
+from archipel.site.withdrawn import EVERYWHERE, OptOut, register
 
 HIDDEN = "(withdrawn)"
 _WORD = re.compile(r"[^\W_]+")
@@ -53,9 +53,13 @@ def _bytes(text: str) -> int:
 
 
 def exclude_again(connection: Connection, cohort_key: bytes, back: OptOut) -> None:
-    """A patient who is reinstated stays excluded where a person excluded them."""
-    mine = (_exclusions.c.subject == subject_token(back.subject, cohort_key), *_of(back.dataset, _exclusions.c.dataset))
-    connection.execute(update(_exclusions).where(*mine).values(subject=subject_id(back.subject)))
+    """A patient who is reinstated stays excluded where a person excluded them, and unnamed where still withdrawn."""
+    token = subject_token(back.subject, cohort_key)
+    mine = (_exclusions.c.subject == token, *_of(back.dataset, _exclusions.c.dataset))
+    for name in connection.scalars(select(_exclusions.c.dataset).where(*mine)).all():
+        if token not in register.tokens_out_of(connection, name):
+            where = (_exclusions.c.subject == token, _exclusions.c.dataset == name)
+            connection.execute(update(_exclusions).where(*where).values(subject=subject_id(back.subject)))
 
 
 def _spellings(subject: str) -> set[str]:

@@ -11,7 +11,6 @@ import shutil
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-import structlog
 from sqlalchemy import Connection, select
 
 from archipel.data import Sample, Samples, same_form, subject_token
@@ -35,7 +34,6 @@ from archipel.vocabulary import Actor, Conflict, NotFound, Record, Thing
 from archipel.vocabulary.remedies import ListDatasets
 
 _cohorts = schema.cohorts
-_log = structlog.get_logger("archipel.withdrawals")
 
 
 class ReducedCohort(Record):
@@ -74,9 +72,12 @@ def withdraw(site: StateFolder, people: Iterable[OptOut], *, by: Actor, reason: 
     """
     done, traces = _withdraw(site, people, reason, by)
     if traces is not None:
-        sample_cache.forget(site.prepared, site.settings.cache_mb, traces.gone, traces.kept)
-        with disk_errors_named(site.folder):
-            _clean_up(site, traces)
+        try:
+            sample_cache.forget(site.prepared, site.settings.cache_mb, traces.gone, traces.kept)
+        finally:
+            # Also where the cache's disk is full: the same words again would find nobody new and come here no more.
+            with disk_errors_named(site.folder):
+                _clean_up(site, traces)
     return done
 
 
@@ -128,6 +129,15 @@ def _withdraw(
     return Withdrawn(len({token for _, token in new}), datasets, reduced, unreadable), _Traces(people, samples, kept)
 
 
+def hide_again(site: StateFolder, dataset: str, subjects: Iterable[str]) -> None:
+    """Take the ids of withdrawn patients out of errors and logs once more, which a worker that still had them may have
+    written since. Raises OSError."""
+    people = [OptOut(subject, dataset) for subject in subjects]
+    with site.database.write() as connection:
+        kept_texts.forget(connection, site.cohort_key, people)
+    kept_texts.mask_in_logs(site.logs, site.cohort_key, people)
+
+
 def reinstate(site: StateFolder, opt_out: OptOut, *, by: Actor) -> None:
     """Undo a mistaken withdrawal, for cohorts frozen from now on; earlier ones stay without the patient.
 
@@ -164,13 +174,11 @@ def take_opt_outs(site: StateFolder, coming: str = EVERYWHERE) -> None:
         return
     _, traces = _withdraw(site, new, "", None, coming)
     if traces is not None:
-        # The cache may be busy for long, and the agent's loop, which asks before each task, must not wait for it.
-        sample_cache.forget_in_background(site.prepared, site.settings.cache_mb, traces.gone, traces.kept)
-        try:
-            _clean_up(site, traces)
-        except OSError as error:
-            # The withdrawal is done, and the agent's loop goes on without the patient.
-            _log.error("what is left of a withdrawn patient could not be removed", error=str(error))
+        # The cache may be busy for long and the logs are many, and the agent's loop, which asks before each task, must
+        # not wait for them.
+        sample_cache.forget_in_background(
+            site.prepared, site.settings.cache_mb, traces.gone, traces.kept, lambda: _clean_up(site, traces)
+        )
 
 
 def _check_datasets(connection: Connection, names: set[str]) -> None:

@@ -50,9 +50,7 @@ def also_there(
 
     ``beside``: ids of datasets that are not noted as their members.
     """
-    asked: dict[str, set[str]] = defaultdict(set)
-    for one in people:
-        asked[one.subject].add(one.dataset)
+    asked = dict.fromkeys(one.subject for one in people)
     spellings = OtherSpellings(asked)
     found: dict[tuple[str, str], set[str]] = defaultdict(set)
     with site.database.read() as connection:
