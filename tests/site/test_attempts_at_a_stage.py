@@ -94,6 +94,16 @@ def test_a_first_attempt_that_failed_still_says_on_which_model(stages: Stages) -
     stages.refuses(stages.task(2, 2, CHOSEN), FIRST)
 
 
+def test_what_is_answered_later_does_not_make_a_site_forget_the_first_attempt(stages: Stages) -> None:
+    task = stages.task(2, 1, ROUND_1)
+    stages.store.begin(task)
+    made = Update(key=task.key, site=stages.site.name, task_hash=record_hash(task), samples=4)
+    stages.store.keep(task, LocalUpdate(made))
+    # As when the experiment ended here, and the server sent the task once more.
+    stages.store.fail(task, Failure(code=ErrorCode.NOT_APPROVED, sentence="the site has not approved this"), "ended")
+    stages.refuses(stages.task(2, 2, CHOSEN), FIRST)
+
+
 @pytest.mark.parametrize(
     ("kind", "about"), [(TaskKind.LOCAL, ""), (TaskKind.EVALUATE, ""), (TaskKind.EVALUATE, "mayo")]
 )

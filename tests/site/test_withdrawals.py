@@ -23,7 +23,18 @@ from archipel.site.withdrawals import withdrawals
 from archipel.site.withdrawals.withdrawals import withdraw
 from archipel.site.withdrawn import opt_outs, register
 from archipel.site.withdrawn.opt_outs import OPT_OUT, OptOut, TakeOptOuts
-from archipel.vocabulary import ArchipelError, BadInput, Conflict, DataNeeds, ErrorCode, NotFound, Refused, Watch
+from archipel.vocabulary import (
+    ArchipelError,
+    BadInput,
+    Conflict,
+    DataNeeds,
+    ErrorCode,
+    NotFound,
+    Refused,
+    StorageFull,
+    Thing,
+    Watch,
+)
 from worlds.data_files import write_pairs, write_rows, write_volume
 from worlds.people import ANNA, approve
 from worlds.site import take_offer
@@ -503,3 +514,43 @@ def test_a_log_that_cannot_be_written_stops_no_withdrawal(
     (with_table.folder / OPT_OUT).write_text("p-002\n")
     withdrawals.take_opt_outs(with_table)
     assert catalog.dataset(with_table.database, "table").subjects == 4
+
+
+def test_a_cache_that_cannot_be_written_leaves_no_id_in_a_log(
+    with_table: StateFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> int:
+        raise StorageFull(Thing("the cache", "prepared"), "the disk is full", "free space")
+
+    monkeypatch.setattr(sample_cache, "forget", full)
+    log = with_table.logs / "heart.log"
+    log.write_text("read p-001, p-002")
+    with pytest.raises(StorageFull):
+        out(with_table, "p-001")
+    assert log.read_text() == "read *****, p-002"
+    (with_table.folder / OPT_OUT).write_text("p-002\n")
+    withdrawals.take_opt_outs(with_table)
+    sample_cache.wait_for_removals()
+    assert log.read_text() == "read *****, *****"
+
+
+def test_what_a_worker_wrote_of_a_patient_after_the_withdrawal_is_hidden_too(with_table: StateFolder) -> None:
+    out(with_table, "p-001")
+    log = with_table.logs / "heart.log"
+    log.write_text("read p-001, p-002")
+    withdrawals.hide_again(with_table, "table", ["p-001"])
+    assert log.read_text() == "read *****, p-002"
+
+
+def test_a_patient_who_is_out_of_one_dataset_by_itself_stays_unnamed_there_when_reinstated_elsewhere(
+    with_table: StateFolder,
+) -> None:
+    datasets.exclude(with_table, "table", ["p-002"], by=ANNA)
+    out(with_table, "p-002", dataset="table")
+    out(with_table, "p-002")
+    withdrawals.reinstate(with_table, OptOut("p-002"), by=ANNA)
+    with with_table.database.read() as connection:
+        assert "p-002" not in connection.scalars(select(schema.exclusions.c.subject)).all()
+    withdrawals.reinstate(with_table, OptOut("p-002", "table"), by=ANNA)
+    with with_table.database.read() as connection:
+        assert connection.scalars(select(schema.exclusions.c.subject)).all() == ["p-002"]

@@ -99,6 +99,25 @@ def test_copies_that_a_killed_agent_left_are_swept_and_those_in_use_are_not(tmp_
 
 
 @pytest.mark.processes
+def test_a_folder_that_another_process_swept_before_it_was_locked_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Path] = []
+
+    def swept_at_once(prefix: str, dir: Path) -> str:  # noqa: A002 - as tempfile calls it
+        folder = dir / f"{prefix}{len(made)}"
+        folder.mkdir()
+        made.append(folder)
+        if len(made) == 1:
+            folder.rmdir()
+        return str(folder)
+
+    monkeypatch.setattr(stages.tempfile, "mkdtemp", swept_at_once)
+    folder, lock = stages.make(tmp_path)
+    os.close(lock)
+    assert folder == made[1] and folder.is_dir()
+
+
 def test_what_an_agent_left_that_was_killed_goes_with_a_withdrawal(with_table: StateFolder) -> None:
     """Also of an agent that does not start again: its folder has the ids of the cohort and its prepared samples."""
     code = (
