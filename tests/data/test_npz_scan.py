@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import io
 import tracemalloc
 import zipfile
@@ -7,7 +8,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from archipel.data import Cohort, RawSource, SubjectSet, format_named, scan, split, verify
+from archipel.data import Cohort, MemoryIndex, RawSource, SubjectSet, format_named, scan, split, verify
 from archipel.data.files import Folder
 from archipel.data.limits import DATA_LIMITS, DataLimits
 from archipel.tensors import blob_hash
@@ -217,3 +218,41 @@ def test_rows_of_those_who_are_left_out_are_not_counted_as_faulty(tmp_path):
     found = format_named("npz").scan(folder, {})
     assert [one.subject for one in found.errors] == ["p6", "p7"]
     assert "has 1 faulty rows more" in str(found.problems[2])
+
+
+@pytest.mark.parametrize("shape", [(4,), (4, 1)])
+def test_the_names_of_classes_may_be_a_column(tmp_path, shape):
+    save(tmp_path, y=np.array(["ill", "well", "ill", " well "]).reshape(shape))
+    found = scan("npz", tmp_path)
+    assert found.problems == () and found.schema.columns["class"].categories == {"ill": 2, "well": 2}
+
+
+def test_two_names_in_a_row_are_no_class(tmp_path):
+    save(tmp_path, y=np.array([["ill", "well"]] * 4))
+    assert "y is text with [2] values per row; save the name of one class per row" in the_problem(tmp_path)
+
+
+@pytest.mark.parametrize("header", [b"{'descr': '<f8', 'fortran_order': False, 'shape': (4", b"\xff" * 20, b"{'a': [}"])
+def test_a_damaged_header_is_named(tmp_path, header):
+    save(tmp_path)
+    data = io.BytesIO()
+    with zipfile.ZipFile(tmp_path / "table.npz") as old, zipfile.ZipFile(data, "w") as new:
+        for name in old.namelist():
+            text = header.ljust(117) + b"\n"
+            new.writestr(name, b"\x93NUMPY\x01\x00v\x00" + text if name == "x.npy" else old.read(name))
+    (tmp_path / "table.npz").write_bytes(data.getvalue())
+    assert "it is damaged or holds Python objects" in the_problem(tmp_path)
+
+
+def test_a_disk_that_does_not_give_a_file_does_not_make_it_damaged(tmp_path, monkeypatch):
+    save(tmp_path)
+    index, load = MemoryIndex(), np.load
+
+    def broken(*_, **__):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(np, "load", broken)
+    (problem,) = scan("npz", tmp_path, index=index).problems
+    assert str(problem) == "table.npz: cannot be opened (Input/output error); check the file and its permissions"
+    monkeypatch.setattr(np, "load", load)
+    assert scan("npz", tmp_path, index=index).problems == ()

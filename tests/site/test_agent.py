@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -66,6 +67,13 @@ class Stopped:
 
     async def renew(self) -> None:
         """Nobody was withdrawn."""
+
+
+class Broken(Stopped):
+    """A trainer whose worker cannot be looked at."""
+
+    async def renew(self) -> None:
+        raise OSError("no such device")
 
 
 def agent_of(site: StateFolder, endless: bool = False) -> tuple[Agent, Line]:
@@ -213,6 +221,56 @@ async def test_a_revoked_worker_is_stopped_before_anything_is_told_and_though_an
     assert {at_hand for _, at_hand in line.said} == {"stopped"}
     assert any(getattr(said, "state", "") == "revoked" for said, _ in line.said)
     assert agent.tasks.work == {}
+
+
+async def test_a_revocation_is_told_though_another_experiment_cannot_be_renewed_and_the_failure_cannot_be_kept(
+    with_table: StateFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, hashed = take_offer(with_table)
+    approve(with_table, "heart")
+    offers.record(with_table, job_for(with_table, experiment="lung"))
+    approve(with_table, "lung")
+    agent, line = agent_of(with_table)
+    task = await at_work(agent, line, job, hashed)
+    agent.tasks.work["lung"] = Work(job, hashed, Broken(line), agent.tasks.work["heart"].handler)  # type: ignore[arg-type]
+
+    def broken(*_: Any) -> None:
+        raise OSError("no such device")
+
+    monkeypatch.setattr(agent._store, "fail", broken)
+    decisions.revoke(with_table.database, "heart", note="a patient asked", by=ANNA)
+    await agent.decided()
+    failed = [(said.key, said.failure.code) for said, _ in line.said if isinstance(said, TaskFailedMessage)]
+    assert failed == [(task.key, ErrorCode.REVOKED)]
+    assert any(getattr(said, "state", "") == "revoked" for said, _ in line.said)
+
+
+async def test_a_failure_is_told_though_its_experiment_is_ended_while_it_is_kept(
+    with_table: StateFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, hashed = take_offer(with_table)
+    approve(with_table, "heart")
+    agent, line = agent_of(with_table)
+    task = await at_work(agent, line, job, hashed)
+    keeping, may_go_on, keep = threading.Event(), threading.Event(), agent._store.fail
+
+    def slowly(*values: Any) -> None:
+        keeping.set()
+        may_go_on.wait(10)
+        keep(*values)
+
+    async def fails(task: Task) -> Any:
+        raise BadInput("plan", "is wrong", "mend it")
+
+    monkeypatch.setattr(agent._store, "fail", slowly)
+    again = task.model_copy(update={"key": task.key.model_copy(update={"attempt": 2})})
+    agent.tasks.work["heart"].handler = fails  # type: ignore[assignment]
+    await agent.take(TaskOffer(task=again, remaining_s=60))
+    assert await asyncio.to_thread(keeping.wait, 10)
+    await agent.tasks.end("heart")
+    may_go_on.set()
+    await asyncio.gather(*agent._aside)
+    assert [said.key for said, _ in line.said if isinstance(said, TaskFailedMessage)] == [again.key]
 
 
 async def test_a_worker_whose_own_row_is_damaged_is_stopped(with_table: StateFolder) -> None:

@@ -214,10 +214,7 @@ class Folder(Listing):
                 return known
             hashed, examine = begin(Path(text))
         except OSError as error:
-            gone = BadInput(
-                Thing.file(place), f"cannot be opened ({error.strerror})", "check the file and its permissions"
-            )
-            return record(hash=hashed, problem=problem_of(gone))
+            return record(hash=hashed, problem=problem_of(_not_given(place, error)))
         except (BadInput, MemoryError) as error:
             named = error if isinstance(error, BadInput) else short_of_memory(Path(text))
             return record(hash=hashed, problem=problem_of(named))
@@ -225,6 +222,9 @@ class Folder(Listing):
             facts_found = record(hash=hashed, facts=examine(), request=purpose.request)
         except MemoryError:
             return record(hash=hashed, problem=problem_of(short_of_memory(Path(text))))
+        except OSError as error:
+            # Not remembered: the disk or the network may give the file the next time.
+            return record(hash=hashed, problem=problem_of(_not_given(place, error)))
         except BadInput as error:
             facts_found = record(hash=hashed, problem=problem_of(error), request=purpose.request)
         else:
@@ -233,6 +233,10 @@ class Folder(Listing):
                 self.index.put(place, other, signature, made)
         self.index.put(place, purpose, signature, facts_found)
         return facts_found
+
+
+def _not_given(place: str, error: OSError) -> BadInput:
+    return BadInput(Thing.file(place), f"cannot be opened ({error.strerror})", "check the file and its permissions")
 
 
 def signature_of(path: Path | str) -> Signature:

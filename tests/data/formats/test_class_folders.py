@@ -476,3 +476,17 @@ def test_a_pattern_finds_the_visit_in_a_name(tmp_path):
         picture(tmp_path / "patients", place)
     found = scan("class-folders", tmp_path / "patients", {"session": "[0-9]+$"})
     assert [one.key for one in found.samples] == [("p1", "2020"), ("p1", "2021")]
+
+
+def test_files_beside_the_pictures_of_one_who_is_left_out_are_not_named(tmp_path):
+    for name in ("ill", "well"):
+        for patient in ("p1", "p2"):
+            picture(tmp_path, f"{name}/{patient}_{name}.png")
+    for one in ("p1", "p2"):
+        (tmp_path / f"ill/{one}_scan.dcm").write_bytes(b"x")
+        picture(tmp_path, f"ill/{one}_ill_mask.png")
+    options = {"subject": "(p[0-9]+)_.*"}
+    everybody = " ".join(map(str, scan("class-folders", tmp_path, options).problems))
+    others = " ".join(map(str, scan("class-folders", tmp_path, options, leaves_out="p1".__eq__).problems))
+    assert "ill/p1_scan.dcm" in everybody and "ill/p1_ill_mask.png" in everybody
+    assert "p1" not in others and "ill/p2_scan.dcm" in others and "ill/p2_ill_mask.png" in others

@@ -199,11 +199,14 @@ def test_images_of_few_grey_values_are_images(tmp_path):
 
 
 def test_what_a_mapping_names_maps_or_drops_is_settled():
-    issue = DataIssue(thing="a", cause="its label has values (2, 3)", remedy="name them", label_values=(2, 3))
+    issue = DataIssue(
+        thing="a", cause="its label has values (2, 3)", remedy="name them: --label 2=NAME", label_values=(2, 3)
+    )
     other = DataIssue(thing="b", cause="is damaged", remedy="fix it")
     assert still_open((issue, other), DataMapping()) == (issue, other)
     (half, _) = still_open((issue, other), DataMapping(label_names={"2": "tumour"}))
     assert half.cause == "its label has values (3)" and half.label_values == (3,)
+    assert half.remedy == "name them: --label 3=NAME"
     for mapping in (
         DataMapping(labels={"2": 1, "3": 0}),
         DataMapping(label_names={"2": "tumour", "3": "vessel"}),

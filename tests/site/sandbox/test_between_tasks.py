@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
+import socket
 import struct
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
 from archipel.site.sandbox import Sandbox, groups, seccomp, tree
+from archipel.site.sandbox.dialogue import Dialogue, Gone
 from worlds.sandbox import World
 
 pytestmark = pytest.mark.processes
@@ -123,6 +127,38 @@ async def test_a_worker_that_wakes_where_no_filter_stops_it_is_ended(
         assert states[-1] == ("T" if alive else "X"), way
     states, alive = ways["a timer"]
     assert set(states) - set("TX") and not alive
+
+
+async def test_a_worker_that_is_woken_before_it_has_stopped_is_stopped_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker, send, sent = await Sandbox.start(world.spec), tree.signal_all, 0
+
+    def and_wakes(pids: Iterable[int], which: signal.Signals) -> None:
+        nonlocal sent
+        send(pids, which)
+        if which is signal.SIGSTOP and sent == 0:
+            sent = 1
+            send(pids, signal.SIGCONT)
+
+    try:
+        await worker.prepare()
+        monkeypatch.setattr(tree, "signal_all", and_wakes)
+        await world.run(worker, "")
+        assert sent and worker.alive and tree.state_of(worker.main) == "T"
+    finally:
+        await worker.kill()
+
+
+async def test_whoever_waits_for_a_worker_that_is_ended_is_told() -> None:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        dialogue = Dialogue(ours)
+        hearing = asyncio.create_task(dialogue.hear())
+        await asyncio.sleep(0.01)
+        await dialogue.close()
+        with pytest.raises(Gone):
+            await asyncio.wait_for(hearing, 5)
 
 
 HIDDEN = """

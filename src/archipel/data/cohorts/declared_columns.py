@@ -23,6 +23,8 @@ def with_declared_columns(cohort: Cohort, needs: DataNeeds) -> Cohort:
     shown = {
         "columns": {name: rule for name, rule in mapping.columns.items() if name in asked},
         "modalities": {name: stored for name, stored in mapping.modalities.items() if name in needs.images},
+        # Checked before a cohort is prepared; a plan declares what it needs itself.
+        "values": {},
         "label_names": {value: name for value, name in mapping.label_names.items() if value in needs.labels},
     }
     return cohort.model_copy(

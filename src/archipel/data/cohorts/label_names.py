@@ -86,7 +86,8 @@ def still_open(problems: Iterable[DataIssue], mapping: DataMapping) -> tuple[Dat
         elif left:
             before, after = (f"({', '.join(map(str, values))})" for values in (problem.label_values, left))
             cause = problem.cause.replace(before, after)
-            found.append(problem.model_copy(update={"cause": cause, "label_values": left}))
+            remedy = problem.remedy.replace(f"--label {problem.label_values[0]}=", f"--label {left[0]}=")
+            found.append(problem.model_copy(update={"cause": cause, "remedy": remedy, "label_values": left}))
     return tuple(found)
 
 

@@ -36,7 +36,7 @@ from archipel.data.formats.picture_folders import (
     why_not_classes,
 )
 from archipel.data.formats.picture_options import PICTURE_OPTIONS, PictureOptions
-from archipel.data.formats.volume_names import listed
+from archipel.data.formats.volume_names import is_of, listed
 from archipel.data.picture_files import SUFFIXES, look_at_picture
 from archipel.data.sample_data import SampleData
 from archipel.data.samples import ColumnSummary, DataIssue, DataSchema, Sample, Scan, SubjectId
@@ -90,7 +90,8 @@ class ClassFolders:
         if fault is not None and not asked.classes:
             return Scan((), (DataIssue(thing=name, cause=fault[0], remedy=fault[1]),), DataSchema(kind="arrays"))
         unlisted = {one.thing: place_of(one.thing, layout.is_divided) for one in problems}
-        stems = {place.stem for place in (*layout.places, *unlisted.values()) if place is not None}
+        beside = {one: place_of(one, layout.is_divided) for one in (*layout.masks, *layout.misplaced, *layout.unread)}
+        stems = {place.stem for place in (*layout.places, *unlisted.values(), *beside.values()) if place is not None}
         people = asked.people(sorted(stems), folder.limits.pattern_s)
         if asked.visit and not asked.pattern and not any(place.patient for place in layout.places):
             raise lone_session(asked.visit)
@@ -98,9 +99,16 @@ class ClassFolders:
         for at, one in enumerate(problems):
             place = unlisted[one.thing]
             problems[at] = one.model_copy(update={"subject": asked.patient(place, people) if place else ""})
-        report_unread(layout.unread, folder, problems, "warning" if layout.places else "error")
-        report_misplaced(layout, folder, problems)
-        report_masks(layout, folder, problems)
+
+        def is_gone(one: str) -> bool:
+            place = beside[one]
+            return is_of(one, folder.leaves_out) or (
+                place is not None and folder.leaves_out(asked.patient(place, people))
+            )
+
+        report_unread(layout.unread, name, is_gone, problems, "warning" if layout.places else "error")
+        report_misplaced(layout, name, is_gone, problems)
+        report_masks(layout, name, is_gone, problems)
         report_empty(layout, asked.classes, problems)
         pictures = _looked_at(folder, _chosen(layout, asked, problems), asked, _Names(people, visits), problems)
         is_undivided = layout.is_divided and not asked.own_split

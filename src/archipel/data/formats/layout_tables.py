@@ -10,13 +10,12 @@ from archipel.data.formats.base import Options
 from archipel.data.formats.covariates import CovariateTable, compare, read_covariates
 from archipel.data.formats.found_volumes import FoundVolumes
 from archipel.data.formats.layout_finder import find_layout
+from archipel.data.formats.table_cells import cells_in
 from archipel.data.formats.volume_names import all_volumes
 from archipel.data.samples import DataIssue
 from archipel.vocabulary.counting import abbreviate
 
 _TABLES = (".csv", ".tsv")
-_LOOKED_AT = 1 << 20
-"""Bytes of a table that are searched for subjects where a person must choose one."""
 
 
 def only_table(folder: Folder) -> dict[str, str]:
@@ -47,7 +46,7 @@ def say_what_is_not_read(folder: Folder, collector: FoundVolumes, subjects: Sequ
     tables = _tables(folder)
     if len(tables) < 2:
         return
-    ids = [one.encode() for one in subjects if not folder.leaves_out(one)]
+    ids = frozenset(one for one in subjects if not folder.leaves_out(one))
     likely = max(tables, key=lambda place: _named(folder, place, ids))
     cause = f"holds {len(tables)} tables beside the volumes ({abbreviate(tables)}), and none of them is read"
     remedy = f"to have the values of one add the dataset with --option table={shlex.quote(likely)}"
@@ -56,7 +55,7 @@ def say_what_is_not_read(folder: Folder, collector: FoundVolumes, subjects: Sequ
 
 def say_what_layout_reads(folder: Folder, collector: FoundVolumes, subjects: Sequence[str]) -> None:
     """A warning where a table beside the volumes names their subjects, for a format that reads volumes only."""
-    ids = [one.encode() for one in subjects if not folder.leaves_out(one)]
+    ids = frozenset(one for one in subjects if not folder.leaves_out(one))
     tables = [place for place in _tables(folder) if _named(folder, place, ids)]
     if not tables:
         return
@@ -70,11 +69,6 @@ def _tables(folder: Folder) -> list[str]:
     return [place for place in folder.files("*", []) if place.lower().endswith(_TABLES)]
 
 
-def _named(folder: Folder, place: str, ids: Sequence[bytes]) -> int:
+def _named(folder: Folder, place: str, ids: frozenset[str]) -> int:
     """How many subjects a table names, as far as its beginning shows."""
-    try:
-        with (folder.root / place).open("rb") as file:
-            beginning = file.read(_LOOKED_AT)
-    except OSError:
-        return 0
-    return sum(one in beginning for one in ids)
+    return len(ids & cells_in(folder.root / place))

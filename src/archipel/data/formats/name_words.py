@@ -68,9 +68,9 @@ _NUMBERED = frozenset(
 """What is numbered within one patient: T1 and T2, echo1 and echo2."""
 
 
-def has_any_of(name: str, words: Collection[str]) -> bool:
+def has_any_of(name: str, words: frozenset[str]) -> bool:
     """Whether a name has one of the words between its signs, as ``p1_mask`` has ``mask``."""
-    return not words.isdisjoint(re.split(r"[^a-z]+", name.lower())) if isinstance(words, frozenset) else False
+    return not words.isdisjoint(re.split(r"[^a-z]+", name.lower()))
 
 
 def endings_shared(stems: Collection[str]) -> tuple[str, ...]:

@@ -304,6 +304,8 @@ def _rows(root: Path, samples: Sequence[Sample]) -> Iterator[tuple[tuple[NDArray
                 opened[place] = arrays_in(root / place)
             except MemoryError as error:
                 raise short_of_memory(root / place) from error
+            except OSError as error:
+                raise data_changed(place, f"cannot be opened ({error.strerror})") from error
         x, y, ids, _, sessions = opened[place]
         row = sample.row
         is_there = row is not None and row < len(ids) and ids[row] == sample.subject

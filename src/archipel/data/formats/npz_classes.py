@@ -34,7 +34,10 @@ def classes_of(path: Path, found: Arrays, named: Sequence[str]) -> RowClasses | 
 
     ``named`` are the names in the option. Raises BadInput where they cannot be the names of what the file holds.
     """
-    if found.y.dtype.kind in "US" and not found.y.shape:
+    if found.y.dtype.kind in "US":
+        if found.y.shape not in ((), (1,)):
+            cause = f"y is text with {list(found.y.shape)} values per row"
+            raise bad_file(path, cause, "save the name of one class per row")
         return _by_text(path, found, named)
     if not named:
         return None
@@ -53,7 +56,7 @@ def classes_of(path: Path, found: Arrays, named: Sequence[str]) -> RowClasses | 
 
 
 def _by_text(path: Path, found: Arrays, named: Sequence[str]) -> RowClasses:
-    texts = [np.char.strip(_decoded(part)) for part in found.y.arrays]
+    texts = [np.char.strip(_decoded(part.reshape(len(part)))) for part in found.y.arrays]
     there = sorted({str(name) for part in texts for name in np.unique(part)})
     names = tuple(named) or tuple(name for name in there if name)
     if len(names) > MOST_CLASSES or any(len(name) > _LONGEST for name in names):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import lzma
 import math
+import tokenize
 import zipfile
 import zlib
 from bisect import bisect_right
@@ -76,6 +79,11 @@ def bad_file(path: Path, cause: str, remedy: str) -> BadInput:
     return BadInput(Thing.file(path.name), cause, remedy, code=ErrorCode.BAD_DATA)
 
 
+def _damaged(path: Path, error: Exception) -> BadInput:
+    cause = f"cannot be read ({type(error).__name__}); it is damaged or holds Python objects"
+    return bad_file(path, cause, "write it with numpy.savez from plain arrays")
+
+
 def _check_headers(path: Path, limits: DataLimits) -> None:
     """Raise BadInput for arrays of too many bytes, by what their headers say, before memory is allocated for them."""
     _check_size(path, path.stat().st_size, limits)
@@ -118,7 +126,7 @@ def arrays_in(path: Path, limits: DataLimits = DATA_LIMITS) -> Arrays:
     """x, y, the ids and the parts of the file.
 
     Raises BadInput when the file is damaged, an array is missing or would need pickle, the lengths differ, or it holds
-    too much; and MemoryError.
+    too much; OSError when the disk does not give it, and MemoryError.
     """
     try:
         _check_headers(path, limits)
@@ -127,13 +135,14 @@ def arrays_in(path: Path, limits: DataLimits = DATA_LIMITS) -> Arrays:
         # numpy gives a member that is not an array as its bytes.
         if not all(isinstance(array, np.ndarray) for array in arrays.values()):
             raise TypeError("a member is not an array")
-    except (OSError, ValueError, TypeError, EOFError, KeyError, NotImplementedError, RuntimeError, AttributeError,
-            OverflowError, zipfile.BadZipFile, zlib.error) as error:  # fmt: skip
-        raise bad_file(
-            path,
-            f"cannot be read ({type(error).__name__}); it is damaged or holds Python objects",
-            "write it with numpy.savez from plain arrays",
-        ) from error
+    except OSError as error:
+        # zipfile says EINVAL, and numpy nothing, where a file is damaged; all else is the disk's or the network's.
+        if error.errno not in (None, errno.EINVAL):
+            raise
+        raise _damaged(path, error) from error
+    except (ValueError, TypeError, EOFError, KeyError, NotImplementedError, RuntimeError, AttributeError, OverflowError,
+            zipfile.BadZipFile, zlib.error, lzma.LZMAError, tokenize.TokenError) as error:  # fmt: skip
+        raise _damaged(path, error) from error
     parts = [part for part in PARTS if f"{part}_images" in arrays]
     if parts and "x" not in arrays:
         return _in_parts(path, arrays, parts, limits.npz_rows)

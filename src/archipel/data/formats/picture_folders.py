@@ -6,14 +6,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from archipel.data.cohorts import TRAINING, VALIDATION
 from archipel.data.files import Folder
 from archipel.data.formats.picture_masks import AS_VOLUMES, MASKS, masks_of
-from archipel.data.formats.volume_names import is_of
 from archipel.data.picture_files import SUFFIXES
 from archipel.data.samples import DataIssue
 from archipel.vocabulary.counting import pluralise
@@ -35,6 +34,10 @@ _UNREAD = {
 _UNREAD_SUFFIXES = tuple(_UNREAD)
 _MANY = 5
 _DEEPEST = 4
+
+
+IsGone = Callable[[str], bool]
+"""Whether the file at a place is of a patient who is left out: nothing that is kept may name it."""
 
 
 class Place(NamedTuple):
@@ -153,39 +156,39 @@ def looks_like_patients(layout: Layout) -> str:
     return ""
 
 
-def report_unread(unread: Sequence[str], folder: Folder, problems: list[DataIssue], severity: str) -> None:
+def report_unread(unread: Sequence[str], name: str, is_gone: IsGone, problems: list[DataIssue], severity: str) -> None:
     """Say how many files there are of each kind that is not read, and what can be done."""
-    unread = [place for place in unread if not is_of(place, folder.leaves_out)]
+    unread = [place for place in unread if not is_gone(place)]
     for suffix in sorted({PurePosixPath(place).suffix.lower() for place in unread}):
         those = [place for place in unread if place.lower().endswith(suffix)]
         cause = f"{pluralise(len(those), 'file')} with the ending {suffix}, which is not read (first {those[0]})"
-        problems.append(DataIssue(thing=folder.root.name, cause=cause, remedy=_UNREAD[suffix], severity=severity))
+        problems.append(DataIssue(thing=name, cause=cause, remedy=_UNREAD[suffix], severity=severity))
 
 
-def report_masks(layout: Layout, folder: Folder, problems: list[DataIssue]) -> None:
+def report_masks(layout: Layout, name: str, is_gone: IsGone, problems: list[DataIssue]) -> None:
     """Say how many pictures are masks of others, by their names: they are not pictures of a class."""
-    masks = [place for place in layout.masks if not is_of(place, folder.leaves_out)]
+    masks = [place for place in layout.masks if not is_gone(place)]
     if masks:
         which = f"first {masks[0]} beside {PurePosixPath(layout.masks[masks[0]]).name}"
         cause = f"{pluralise(len(masks), 'mask')} beside pictures, by their names ({which}); left out of the classes"
         remedy = "no action is needed; if they are pictures of a class, give them other names"
-        problems.append(DataIssue(thing=folder.root.name, cause=cause, remedy=remedy, severity="warning"))
+        problems.append(DataIssue(thing=name, cause=cause, remedy=remedy, severity="warning"))
 
 
 def report_empty(layout: Layout, asked: Sequence[str], problems: list[DataIssue]) -> None:
-    """Say which folders of a class hold no picture; where some are ``asked`` for by name, only of these."""
-    for name in layout.empty:
-        if not asked:
-            cause = "holds no picture, and is not a class here"
-            remedy = "add its pictures, or remove the folder; a plan that names this class gets no picture of it here"
-            problems.append(DataIssue(thing=f"{name}/", cause=cause, remedy=remedy, severity="warning"))
+    """Say which folders of a class hold no picture; nothing where classes are ``asked`` for by name, which are checked
+    one by one."""
+    for name in () if asked else layout.empty:
+        cause = "holds no picture, and is not a class here"
+        remedy = "add its pictures, or remove the folder; a plan that names this class gets no picture of it here"
+        problems.append(DataIssue(thing=f"{name}/", cause=cause, remedy=remedy, severity="warning"))
 
 
-def report_misplaced(layout: Layout, folder: Folder, problems: list[DataIssue]) -> None:
+def report_misplaced(layout: Layout, name: str, is_gone: IsGone, problems: list[DataIssue]) -> None:
     """Say how many pictures are not in the folder of a class."""
-    misplaced = [place for place in layout.misplaced if not is_of(place, folder.leaves_out)]
+    misplaced = [place for place in layout.misplaced if not is_gone(place)]
     if misplaced:
         many = pluralise(len(misplaced), "picture")
         cause = f"{many} outside of the folders of classes (first {misplaced[0]}), not used"
         remedy = "put each picture in the folder of its class: <class>/<picture> or <class>/<patient>/<picture>"
-        problems.append(DataIssue(thing=folder.root.name, cause=cause, remedy=remedy, severity="warning"))
+        problems.append(DataIssue(thing=name, cause=cause, remedy=remedy, severity="warning"))

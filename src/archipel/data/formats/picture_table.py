@@ -23,6 +23,8 @@ from archipel.data.formats.name_patterns import found_in, lone_session, visits_i
 from archipel.data.formats.picture_agreement import Looked, refuse_repeated, refuse_unfit
 from archipel.data.formats.picture_folders import listed_pictures, report_unread
 from archipel.data.formats.picture_options import PICTURE_OPTIONS, PictureOptions
+from archipel.data.formats.table_cells import cells_in
+from archipel.data.formats.volume_names import is_of
 from archipel.data.picture_files import look_at_picture
 from archipel.data.sample_data import SampleData
 from archipel.data.samples import DataIssue, DataSchema, Sample, Scan, SubjectId
@@ -33,8 +35,6 @@ from archipel.vocabulary import BadInput, DataKind, ErrorCode, Record, Thing, Va
 from archipel.vocabulary.counting import abbreviate, pluralise
 
 _TABLES = (".csv", ".tsv")
-_LOOKED_AT = 1 << 16
-"""Bytes of a table that are searched for the names of pictures when a format is guessed."""
 _FEW = 5
 _SUBJECT = TypeAdapter(SubjectId)
 
@@ -78,7 +78,9 @@ class PictureTable:
         collector = FoundVolumes(folder)
         problems = collector.problems
         pictures, unread = listed_pictures(folder, problems)
-        report_unread(unread, folder, problems, "warning" if pictures else "error")
+        report_unread(
+            unread, name, lambda one: is_of(one, folder.leaves_out), problems, "warning" if pictures else "error"
+        )
         tables = _tables(folder, problems)
         if "table" in options:
             # A place in the folder and not a pattern, whatever characters it has.
@@ -148,16 +150,8 @@ class PictureTable:
 def tables_of_pictures(folder: Folder) -> tuple[str, ...]:
     """The tables in a folder that name pictures in it, as far as their beginnings show."""
     pictures, _ = listed_pictures(folder, [])
-    return tuple(place for place in _tables(folder, []) if _names_any(folder.root / place, pictures))
-
-
-def _names_any(path: Path, pictures: Sequence[PurePosixPath]) -> bool:
-    try:
-        with path.open("rb") as file:
-            beginning = file.read(_LOOKED_AT)
-    except OSError:
-        return False
-    return any(one.stem.encode() in beginning for one in pictures)
+    stems = frozenset(one.stem for one in pictures)
+    return tuple(place for place in _tables(folder, []) if stems & cells_in(folder.root / place))
 
 
 def _tables(folder: Folder, problems: list[DataIssue]) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -13,6 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from archipel.vocabulary import BadInput, ErrorCode, Thing
+
+
+_ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+"""Libraries that the readers import reserve memory for each thread they might start: the limit is for the file."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +78,9 @@ def lines(
     # Isolated: neither the working folder nor the environment can add other code.
     program = [sys.executable, "-I", str(_PROGRAM), str(reader.module)]
     command = [*program, str(path.absolute()), *map(str, most), *arguments]
-    number, last = -1, None
-    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as run:
+    number, last, none = -1, None, subprocess.DEVNULL
+    environment = {**os.environ, **_ONE_THREAD}
+    with subprocess.Popen(command, stdin=none, stdout=subprocess.PIPE, stderr=none, env=environment) as run:
         assert run.stdout is not None
         try:
             for line in run.stdout:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import datetime
 import re
+import shlex
 import zipfile
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -78,17 +79,23 @@ def _chosen(book: Any, allowance: Allowance, sheet: str) -> str:
     named: list[str] = [one.title for one in book.worksheets]
     if sheet in named:
         return sheet
+    if not named:
+        allowance.say("holds no sheet with values", "export the table again")
     if sheet:
-        allowance.say(f"has no sheet {sheet} (it has {_listed(named)})", f"choose one with --option sheet={named[0]}")
+        allowance.say(f"has no sheet {sheet} (it has {_listed(named)})", f"choose one with {_option(named[0])}")
     visible = (one for one in book.worksheets if one.sheet_state == "visible")
     filled: list[str] = [one.title for one in visible if _holds_something(one, allowance)]
     if not filled:
         allowance.say("holds no sheet with values", "export the table again")
     if len(filled) > 1:
-        option = f'"sheet={filled[0]}"' if " " in filled[0] else f"sheet={filled[0]}"
         cause = f"has {len(filled)} sheets with values ({_listed(filled)})"
-        allowance.say(cause, f"choose one, for example --option {option}")
+        allowance.say(cause, f"choose one, for example {_option(filled[0])}")
     return filled[0]
+
+
+def _option(name: str) -> str:
+    """As a person types it."""
+    return f"--option {shlex.quote(f'sheet={name}')}"
 
 
 def _listed(names: list[str]) -> str:

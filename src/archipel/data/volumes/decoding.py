@@ -113,7 +113,7 @@ def _picture(path: Path, content: bytes, limits: DataLimits) -> Decoded:
 def header_of(path: Path, content: bytes) -> Stored:
     """What the header of a volume says. Raises BadInput for one that is not clear, and whatever damage leads to."""
     suffix = suffix_of(path.name)
-    if content.startswith(b"version https://git-lfs"):
+    if content.startswith(picture_files.LFS_POINTER):
         remedy = "fetch it with git lfs pull in the dataset's folder, or leave the subject out"
         raise bad_volume(path, "is a pointer of Git LFS in the place of the volume", remedy)
     if suffix in MGH:

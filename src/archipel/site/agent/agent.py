@@ -50,6 +50,7 @@ class Agent:
         self._listed: tuple[opt_outs.OptOutLine, ...] = ()
         self._aside: set[asyncio.Task[Any]] = set()
         self._offering = asyncio.Lock()
+        self._stopped: list[tuple[str, str]] = []
 
     def start(self) -> None:
         """Sweep what a crash left, also files of its workers, and plans whose bytes are not what was offered: those are
@@ -183,11 +184,11 @@ class Agent:
 
         Reporting may take long or fail, and so may one experiment's check: neither delays a revocation.
         """
-        stopped = {experiment: await self._stop_revoked(experiment) for experiment in list(self.tasks.work)}
+        for experiment in list(self.tasks.work):
+            self._stopped += await self._stop_revoked(experiment)
         for experiment in list(self.tasks.work):
             await self.tasks.renew(experiment)
-        for experiment, keys in stopped.items():
-            await self._tell_revoked(experiment, keys)
+        await self._tell_revoked()
         await self.reporting.report()
         await asyncio.to_thread(self._look_at_opt_outs)
 
@@ -212,8 +213,8 @@ class Agent:
                 lines=opt_outs.line_ranges(also),
             )
 
-    async def _stop_revoked(self, experiment: str) -> list[str]:
-        """Stop the worker at once unless its experiment is approved; the keys of its running tasks."""
+    async def _stop_revoked(self, experiment: str) -> list[tuple[str, str]]:
+        """Stop the worker at once unless its experiment is approved; the experiment with each key of a running task."""
         try:
             if (await asyncio.to_thread(offers.offered, self.site.database, experiment)).state is OfferState.APPROVED:
                 return []
@@ -225,13 +226,20 @@ class Agent:
             _log.error("an experiment's row cannot be read and allows nothing", experiment=experiment, exc_info=error)
         work = self.tasks.work.get(experiment)
         keys = list(work.running) if work is not None else []
-        await self.tasks.end(experiment)
+        try:
+            await self.tasks.end(experiment)
+        except Exception as error:
+            # The server must learn it all the same, and other experiments are looked at.
+            _log.error("a worker was not ended in good order", experiment=experiment, exc_info=error)
         _log.warning("approval withdrawn, worker stopped", experiment=experiment)
-        return keys
+        return [(experiment, key) for key in keys]
 
-    async def _tell_revoked(self, experiment: str, keys: list[str]) -> None:
-        """Report the revocation for each task that the stopped worker was running."""
+    async def _tell_revoked(self) -> None:
+        """Report the revocation for each task that a stopped worker was running; what fails now is told next time."""
         failure = Failure(code=ErrorCode.REVOKED, sentence="the site withdrew its approval")
-        for task in await asyncio.to_thread(self._store.unfinished, experiment) if keys else ():
-            if str(task.key) in keys:
-                await self.tasks.fail(task, failure, "the approval was withdrawn while the task ran")
+        while self._stopped:
+            experiment, key = self._stopped[0]
+            for task in await asyncio.to_thread(self._store.unfinished, experiment):
+                if str(task.key) == key:
+                    await self.tasks.fail(task, failure, "the approval was withdrawn while the task ran")
+            self._stopped = [one for one in self._stopped if one != (experiment, key)]

@@ -125,13 +125,13 @@ class TasksUnderWay:
                 return
             await deliver(self._site, self._store, self._link, await self._make(task, work.handler))
         except WorkerTaskFailed as error:
-            await self.fail(task, error.failure, error.detail)
+            await self._failed(task, error.failure, error.detail)
         except ArchipelError as error:
             if error.code not in _GONE:
-                await self.fail(task, failure_of(error), str(error))
+                await self._failed(task, failure_of(error), str(error))
         except Exception as error:
             _log.error("task failed unexpectedly", task=str(task.key), exc_info=error)
-            await self.fail(task, failure_of(error), "".join(traceback.format_exception(error)))
+            await self._failed(task, failure_of(error), "".join(traceback.format_exception(error)))
 
     async def _room(self, task: Task, error: StorageFull) -> None:
         """Wait a little for space on a full disk; this is reported once for a task."""
@@ -151,12 +151,27 @@ class TasksUnderWay:
         finally:
             self._waits.pop(str(task.key), None)
 
+    async def _failed(self, task: Task, failure: Failure, detail: str) -> None:
+        """The same as ``fail``, which ends all the same when the caller is cancelled: the server would wait for a task
+        whose failure is stored here and was never sent.
+        """
+        reported = asyncio.Event()
+
+        async def report() -> None:
+            try:
+                await self.fail(task, failure, detail)
+            finally:
+                reported.set()
+
+        self._beside(report())
+        await reported.wait()
+
     async def fail(self, task: Task, failure: Failure, detail: str) -> None:
         """Store that a task failed, and report it to the server; ``detail``, the full text, stays here."""
         _log.warning("task failed", task=str(task.key), code=failure.code, detail=detail[:2000])
         try:
             await asyncio.to_thread(self._store.fail, task, failure, detail)
-        except StorageFull as error:
+        except Exception as error:
             # The server must get the failure even when it cannot be stored here.
             _log.error("a failure could not be kept", task=str(task.key), error=str(error))
         await self._link.send(TaskFailedMessage(key=task.key, failure=failure))
@@ -184,7 +199,8 @@ class TasksUnderWay:
             return
         try:
             await work.trainer.renew()
-        except ArchipelError as error:
+        except Exception as error:
+            # Whatever the error is, other experiments are looked at too, and revocations are told.
             _log.warning("nothing more runs on its cohort, worker stopped", experiment=experiment, error=str(error))
             await work.trainer.stop()
 

@@ -7,6 +7,7 @@ kernel drops them, because the agent reads without a buffer for them.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import Sequence
 
@@ -72,8 +73,12 @@ class Dialogue:
             raise Gone("it closed the socket")
         raise Malformed("sent a message that was not asked for")
 
-    def close(self) -> None:
-        """The worker ends when it sees that."""
+    async def close(self) -> None:
+        """The worker ends when it sees that, and whoever still waits for its answer here gets Gone."""
+        with contextlib.suppress(OSError):
+            self._channel.shutdown(socket.SHUT_RDWR)
+        # The event loop forgets a closed socket with those who wait for it: they must see its end before that.
+        await asyncio.sleep(0)
         self._channel.close()
 
     async def _exactly(self, length: int) -> bytes:

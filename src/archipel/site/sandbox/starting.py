@@ -94,10 +94,10 @@ async def _started(spec: SandboxSpec, sandboxed: bool, resources: Resources) -> 
         description = describe(sandboxed, resources)
         return SandboxedWorker(spec, process, main, dialogue, resources, watch, description)
     except BaseException:
-        dialogue.close()
         if process is not None:
             tree.kill_tree(process.pid)
             await asyncio.to_thread(process.wait)
+        await dialogue.close()
         raise
 
 

@@ -311,13 +311,15 @@ class SandboxedWorker:
 
     async def _stopped(self, pids: Sequence[int]) -> None:
         """Stop these processes. Raises WorkerTaskFailed, the worker ended, when one still runs."""
-        tree.signal_all(pids, SIGSTOP)
-        wait, waited = 0.0002, 0.0
-        while not all(map(tree.is_frozen, pids)):
+        running, wait, waited = list(pids), 0.0002, 0.0
+        while running:
             if waited > _FREEZE_S:
                 raise await self._misbehaved("could not be stopped after its task")
+            # Again each time: a SIGCONT that comes before the process has stopped takes back the SIGSTOP.
+            tree.signal_all(running, SIGSTOP)
             await asyncio.sleep(wait)
             waited, wait = waited + wait, min(2 * wait, 0.02)
+            running = [pid for pid in running if not tree.is_frozen(pid)]
 
     async def _stays_frozen(self) -> None:
         """Look at the frozen sandbox once a second, and end it when something runs or more memory is held."""
@@ -378,7 +380,7 @@ class SandboxedWorker:
                 break
             tree.signal_all(left, SIGKILL)
             await asyncio.sleep(0.01)
-        self._dialogue.close()
+        await self._dialogue.close()
         self._resources.close()
 
 
