@@ -15,7 +15,6 @@ from typing import Any
 
 from archipel.vocabulary import BadInput, ErrorCode, Thing
 
-
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 """Libraries that the readers import reserve memory for each thread they might start: the limit is for the file."""
 
