@@ -208,8 +208,8 @@ async def test_an_experiment_is_submitted_steered_and_read(served: Served, enrol
         twice = await client.post("/v1/experiments", json={"job": job(served.federation, enrolled)})
         assert (twice.status_code, twice.json()["code"]) == (409, "conflict")
         assert [found["experiment"] for found in (await client.get("/v1/experiments")).json()] == ["first"]
-        owner = (await client.get("/v1/experiments/first")).json()["owner"]
-        assert owner in {token.id for token in served.federation.tokens.all()}
+        asked_by = (await client.get("/v1/experiments/first")).json()["asked_by"]
+        assert asked_by in {token.id for token in served.federation.tokens.all()}
         assert (await client.post("/v1/experiments/first/pause")).json()["state"] == "paused"
         assert (await client.post("/v1/experiments/first/resume")).json()["state"] == "running"
         assert (await client.post("/v1/experiments/first/resume")).status_code == 409

@@ -41,13 +41,13 @@ async def test_another_researcher_reads_and_does_not_steer(served: Served, asked
     bert = as_person(served, "bert", "research")
     assert await steer(asked, bert) == {403}
     refused = (await asked.post("/v1/experiments/first/cancel", headers=bert)).json()
-    assert refused["cause"] == "belongs to anna; bert may read it"
+    assert refused["cause"] == "was asked for by anna; bert may read it"
     assert (await asked.get("/v1/experiments/first", headers=bert)).json()["state"] == "waiting"
     for what in ("", "/rounds", "/models", "/events?follow=false"):
         assert (await asked.get(f"/v1/experiments/first{what}", headers=bert)).status_code == 200
 
 
-async def test_the_owner_steers_with_any_token_of_that_name(served: Served, asked: httpx.AsyncClient) -> None:
+async def test_who_asked_steers_with_any_token_of_that_name(served: Served, asked: httpx.AsyncClient) -> None:
     assert await steer(asked, as_person(served, "anna", "research")) == {200}
     assert await steer(asked, as_person(served, "anna", "read")) == {403}
 

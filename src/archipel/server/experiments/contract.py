@@ -13,10 +13,10 @@ from archipel.vocabulary.states import ControlVerb
 class ExperimentService(Protocol):
     """What may be asked of experiments; every method raises NotFound for an experiment that is not there."""
 
-    async def submit(self, job: Job, owner: str) -> ExperimentView:
-        """Keep a job and ask its sites for approval; ``owner`` is an access token's id. Raises Conflict, BadInput."""
+    async def submit(self, job: Job, token: str) -> ExperimentView:
+        """Keep a job and ask its sites for approval; ``token`` is an access token's id. Raises Conflict, BadInput."""
 
-    async def owner(self, experiment: str) -> str:
+    async def token(self, experiment: str) -> str:
         """The id of the access token that submitted it."""
 
     async def all(self) -> Sequence[ExperimentSummary]:

@@ -71,11 +71,11 @@ class ExperimentRecords:
             raise views.unknown(experiment)
         return parsed_job(row["job"]), row["job_hash"], ExperimentState(row["state"])
 
-    def owner(self, experiment: str) -> str:
+    def token(self, experiment: str) -> str:
         """The id of the access token that submitted an experiment. Raises NotFound."""
         table = schema.experiments
         with self._database.read() as connection:
-            found: str | None = connection.scalar(select(table.c.owner).where(table.c.experiment == experiment))
+            found: str | None = connection.scalar(select(table.c.token).where(table.c.experiment == experiment))
         if found is None:
             raise views.unknown(experiment)
         return found
@@ -83,11 +83,11 @@ class ExperimentRecords:
     def askers(self) -> dict[str, str]:
         """Of each experiment, whose access token submitted it."""
         table, tokens = schema.experiments, schema.access_tokens
-        query = select(table.c.experiment, tokens.c.name).join(tokens, tokens.c.id == table.c.owner)
+        query = select(table.c.experiment, tokens.c.name).join(tokens, tokens.c.id == table.c.token)
         with self._database.read() as connection:
             return {row.experiment: row.name for row in connection.execute(query)}
 
-    def keep_job(self, job: Job, digest: str, owner: str) -> None:
+    def keep_job(self, job: Job, digest: str, token: str) -> None:
         """Keep a job and its sites as waiting. Raises BadInput, Conflict."""
         check_submitted(job, self._blobs, self._registry, self._server_key)
         table = schema.experiments
@@ -103,16 +103,16 @@ class ExperimentRecords:
                     values={"job_hash": known["job_hash"]},
                 )
             tokens = schema.access_tokens
-            asked_by = connection.scalar(select(tokens.c.name).where(tokens.c.id == owner)) or ""
+            asked_by = connection.scalar(select(tokens.c.name).where(tokens.c.id == token)) or ""
             entry = ExperimentSubmitted(
-                experiment=job.experiment, job_hash=digest, owner=owner, sites=job.sites, asked_by=asked_by
+                experiment=job.experiment, job_hash=digest, token=token, sites=job.sites, asked_by=asked_by
             )
             add_entry(connection, ServerJournalKind.EXPERIMENT_SUBMITTED, entry)
             connection.execute(
                 insert(table).values(
                     experiment=job.experiment, job=canonical(job).decode(), job_hash=digest,
                     state=ExperimentState.WAITING, arguments=json.dumps(job.arguments),
-                    owner=owner, created_at=utc_now(),
+                    token=token, created_at=utc_now(),
                 )
             )  # fmt: skip
             rows = [

@@ -218,18 +218,18 @@ class Experiments:
 
     # What researchers do (contract.ExperimentService)
 
-    async def submit(self, job: Job, owner: str) -> ExperimentView:
+    async def submit(self, job: Job, token: str) -> ExperimentView:
         """Keep a job and ask its sites for approval."""
         digest = await asyncio.to_thread(job_hash, job)
-        await asyncio.to_thread(self.records.keep_job, job, digest, owner)
+        await asyncio.to_thread(self.records.keep_job, job, digest, token)
         asked_by = (await asyncio.to_thread(self.records.askers)).get(job.experiment, "")
         for site in job.sites:
             await self.hub.send(site, JobOffer(job=job, job_hash=digest, asked_by=asked_by))
         return await self.get(job.experiment)
 
-    async def owner(self, experiment: str) -> str:
+    async def token(self, experiment: str) -> str:
         """The id of the access token that submitted it."""
-        return await asyncio.to_thread(self.records.owner, experiment)
+        return await asyncio.to_thread(self.records.token, experiment)
 
     async def all(self) -> list[ExperimentSummary]:
         """Every experiment in a line, newest first."""

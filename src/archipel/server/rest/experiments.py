@@ -53,8 +53,8 @@ async def experiment(request: Request, experiment: Experiment, _token: Reader) -
 
 @router.post("/{experiment}/{verb}", summary="Start, pause, resume, step or cancel")
 async def control(request: Request, experiment: Experiment, verb: ControlVerb, token: Steering) -> ExperimentView:
-    """Answers with the experiment after the change; 403 unless its owner or an operator asks, 409 if its state does
-    not allow it.
+    """Answers with the experiment after the change; 403 unless an operator asks or who asked for it, 409 if its state
+    does not allow it.
     """
     return await context_of(request).experiments.control(experiment, verb, by=token.actor)
 

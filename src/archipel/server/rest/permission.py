@@ -14,6 +14,7 @@ from archipel.server.rest.context import context_of
 from archipel.server.rest.problems import TooManyAttempts
 from archipel.vocabulary import ArchipelError, ErrorCode, NotPermitted, Thing
 from archipel.vocabulary.states import Scope
+from archipel.vocabulary.visible import quote_unless_word
 
 _bearer = HTTPBearer(auto_error=False, description="An access token: archipel_<id>_<secret>")
 
@@ -58,15 +59,16 @@ async def _may_steer(request: Request, experiment: str, token: Annotated[AccessT
         return token
     _scope(Scope.RESEARCH)(token)
     context = context_of(request)
-    owner = await context.experiments.owner(experiment)
-    name = await asyncio.to_thread(context.federation.tokens.name_of, owner)
+    submitted = await context.experiments.token(experiment)
+    name = await asyncio.to_thread(context.federation.tokens.name_of, submitted)
     if token.name != name:
-        cause = f"belongs to {name}; {token.name} may read it"
+        asked_by = quote_unless_word(name or "")
+        cause = f"was asked for by {asked_by}; {quote_unless_word(token.name)} may read it"
         raise NotPermitted(
             Thing("experiment", experiment),
             cause,
-            "ask its owner or the server's operator",
-            values={"owner": name or ""},
+            f"ask {asked_by} or the server's operator",
+            values={"asked_by": name or ""},
         )
     return token
 
