@@ -15,7 +15,7 @@ from archipel.vocabulary.visible import (
     escape_markup,
     quote,
     quote_lines,
-    quote_unless_word,
+    quote_name,
 )
 
 CONTROL = "\x00\x1b\x7f\xad\u200b\u202e\u2028\u2029\ud800\ue000\u0378\U000e0001\U0010ffff"
@@ -63,8 +63,8 @@ def test_each_line_of_a_quotation_begins_with_a_bar(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["a b", "", "a,b", "a;b", "a: b", 'a"', "no\u3164", "line\n", "(a)"])
 def test_only_a_word_stays_without_quotation_marks(text: str) -> None:
-    assert quote_unless_word(text) == quote(text)
-    assert quote_unless_word("10^9/L") == "10^9/L" and quote_unless_word("données") == "données"
+    assert quote_name(text) == quote(text)
+    assert quote_name("10^9/L") == "10^9/L" and quote_name("données") == "données"
 
 
 @pytest.mark.parametrize("text", ["\u0338", "a \u0338", "a\n\u20e0", "a" + "\u0336" * 4, "a\u0301\ufe20\u20dd\u1dff"])

@@ -30,7 +30,7 @@ from archipel.cli.site_terminal import (
     print_json,
     words,
 )
-from archipel.vocabulary.visible import escape_hidden_lines, quote, quote_unless_word
+from archipel.vocabulary.visible import escape_hidden_lines, quote, quote_name
 
 if TYPE_CHECKING:
     from archipel.site.services import OptOutList
@@ -72,9 +72,7 @@ def join(
 
     with opened(state) as site:
         joined = enrolment.join(site, token, proxy)
-        console().print(
-            f"site {site.name} joined {quote_unless_word(joined.name)} ({joined.grpc}); next: archipel site start"
-        )
+        console().print(f"site {site.name} joined {quote_name(joined.name)} ({joined.grpc}); next: archipel site start")
 
 
 app.command()(renew)
@@ -106,7 +104,7 @@ def status(state: State, as_json: AsJson = False) -> None:
     if federation is None:
         screen.print("has not joined a federation yet")
     else:
-        name, until = quote_unless_word(federation.name), overview.certificate_until
+        name, until = quote_name(federation.name), overview.certificate_until
         screen.print(f"federation {name} at {federation.grpc}, certificate until {until}")
     if link is not None:
         stands = "connected" if link.connected else f"not connected: {quote(link.problem)}"

@@ -33,7 +33,7 @@ from archipel.vocabulary import (
     Value,
     WorkerLimits,
 )
-from archipel.vocabulary.visible import escape_hidden, escape_markup, quote_unless_word
+from archipel.vocabulary.visible import escape_hidden, escape_markup, quote_name
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -127,10 +127,10 @@ class Federation:
             {
                 "site": site.site,
                 "dataset": dataset.name,
-                "kind": quote_unless_word(dataset.kind),
+                "kind": quote_name(dataset.kind),
                 "subjects": dataset.subjects,
                 "labels": ", ".join(
-                    f"{quote_unless_word(value)} {quote_unless_word(name)}" for value, name in dataset.labels.items()
+                    f"{quote_name(value)} {quote_name(name)}" for value, name in dataset.labels.items()
                 ),
                 "modalities": ", ".join(dataset.modalities),
                 "columns": ", ".join(map(_column, dataset.columns)),
@@ -301,6 +301,6 @@ def _terms(rounds: int, quorum: int, deadline: float, grace: float, retries: int
 
 
 def _column(column: DisclosedColumn) -> str:
-    unit = f" [{quote_unless_word(column.unit)}]" if column.unit else ""
-    categories = " | ".join(map(quote_unless_word, column.categories))
-    return f"{quote_unless_word(column.name)}{unit}" + (f" ({categories})" if categories else "")
+    unit = f" [{quote_name(column.unit)}]" if column.unit else ""
+    categories = " | ".join(map(quote_name, column.categories))
+    return f"{quote_name(column.name)}{unit}" + (f" ({categories})" if categories else "")

@@ -10,7 +10,7 @@ from itertools import groupby
 
 from archipel.transport.rest import ExperimentView, ModelView, RoundView
 from archipel.vocabulary import Job
-from archipel.vocabulary.visible import escape_hidden, quote_unless_word
+from archipel.vocabulary.visible import escape_hidden, quote_name
 
 _BASELINES = {"federated": "federated, last round"}
 _MARKS = re.compile(r"[\\`*_{}\[\]<>#|&~!]")
@@ -53,7 +53,7 @@ def _quoted(what: str, text: str) -> str:
 
 def _inline(text: str) -> str:
     """A text within a line or a cell, with nothing in it that Markdown or HTML would read."""
-    return _MARKS.sub(r"\\\g<0>", quote_unless_word(text))
+    return _MARKS.sub(r"\\\g<0>", quote_name(text))
 
 
 def _what_it_is(job: Job, model: ModelView, document: ExperimentView, local: str | None) -> str:

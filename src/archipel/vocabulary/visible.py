@@ -71,10 +71,10 @@ def quote(text: str) -> str:
     return f'"{escape_hidden(marked)}"'
 
 
-def quote_unless_word(text: str) -> str:
+def quote_name(text: str) -> str:
     """A name among others as it is if it is one visible word, which cannot pass for a sentence; else quoted.
 
-    >>> quote_unless_word("anterior"), quote_unless_word("grey, white")
+    >>> quote_name("anterior"), quote_name("grey, white")
     ('anterior', '"grey, white"')
     """
     return text if _WORD.fullmatch(text) and escape_hidden(text) == text else quote(text)

@@ -14,7 +14,7 @@ from archipel.server.rest.context import context_of
 from archipel.server.rest.problems import TooManyAttempts
 from archipel.vocabulary import ArchipelError, ErrorCode, NotPermitted, Thing
 from archipel.vocabulary.states import Scope
-from archipel.vocabulary.visible import quote_unless_word
+from archipel.vocabulary.visible import quote_name
 
 _bearer = HTTPBearer(auto_error=False, description="An access token: archipel_<id>_<secret>")
 
@@ -62,8 +62,8 @@ async def _may_steer(request: Request, experiment: str, token: Annotated[AccessT
     submitted = await context.experiments.token(experiment)
     name = await asyncio.to_thread(context.federation.tokens.name_of, submitted)
     if token.name != name:
-        asked_by = quote_unless_word(name or "")
-        cause = f"was asked for by {asked_by}; {quote_unless_word(token.name)} may read it"
+        asked_by = quote_name(name or "")
+        cause = f"was asked for by {asked_by}; {quote_name(token.name)} may read it"
         raise NotPermitted(
             Thing("experiment", experiment),
             cause,

@@ -14,7 +14,7 @@ from archipel.privacy import reported_bytes
 from archipel.site.state import SandboxRule, SiteSettings
 from archipel.vocabulary import BadInput, HyperParameter, Job, MetricSpec, OptimiserState, Release, StepTerms
 from archipel.vocabulary.counting import pluralise
-from archipel.vocabulary.visible import BAR, escape_hidden_lines, quote_lines, quote_unless_word
+from archipel.vocabulary.visible import BAR, escape_hidden_lines, quote_lines, quote_name
 
 _DECIDE = ("classes", "mode", "segments", "size", "structures", "window")
 """Options that decide what a value of a label or a picture means."""
@@ -93,7 +93,7 @@ def _model(job: Job) -> str:
 def _data(
     job: Job, settings: SiteSettings, dataset: str, subjects: int, held_out: int | None, options: Mapping[str, str]
 ) -> str:
-    labels = ", ".join(f"{value} = {quote_unless_word(name)}" for value, name in sorted(job.needs.labels.items()))
+    labels = ", ".join(f"{value} = {quote_name(name)}" for value, name in sorted(job.needs.labels.items()))
     people = pluralise(subjects, "subject")
     words = [f"Dataset {dataset}, which holds {people} (the plan needs {job.needs.minimum_subjects})."]
     if labels:
@@ -124,9 +124,9 @@ def _target(job: Job) -> list[str]:
     if target is None:
         return []
     if target.is_category:
-        classes = ", ".join(f"{place} = {quote_unless_word(one)}" for place, one in enumerate(target.categories))
+        classes = ", ".join(f"{place} = {quote_name(one)}" for place, one in enumerate(target.categories))
         return [f"Classes ({target.name}):", quote_lines(classes)]
-    unit = f" in {quote_unless_word(target.unit)}" if target.unit else ""
+    unit = f" in {quote_name(target.unit)}" if target.unit else ""
     return ["Target:", quote_lines(f"{target.name}{unit}")]
 
 
@@ -160,7 +160,7 @@ def few_measure(held_out: int, smallest_cell: int) -> list[str]:
 
 
 def _parameters(step: StepTerms) -> str:
-    values = ", ".join(f"{name}={quote_unless_word(str(value))}" for name, value in sorted(step.parameters.items()))
+    values = ", ".join(f"{name}={quote_name(str(value))}" for name, value in sorted(step.parameters.items()))
     return f"({values})" if values else ""
 
 
@@ -241,8 +241,8 @@ def _bounds(parameter: HyperParameter, job: Job) -> str:
         case "bool":
             return f"{parameter.name} (now {now}): yes or no"
         case "choice":
-            choices = ", ".join(map(quote_unless_word, parameter.choices))
-            return f"{parameter.name} (now {quote_unless_word(str(now))}): {choices}"
+            choices = ", ".join(map(quote_name, parameter.choices))
+            return f"{parameter.name} (now {quote_name(str(now))}): {choices}"
         case _:
             return f"{parameter.name} (now {now}): {parameter.minimum:g} to {parameter.maximum:g}"
 
