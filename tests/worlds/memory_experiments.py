@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from typing import BinaryIO
 
 from archipel.governance import job_hash
@@ -32,6 +32,7 @@ class MemoryExperiments:
         self.happened: dict[str, list[Event]] = {}
         self.news = asyncio.Condition()
         self.steered_by: list[Actor] = []
+        self.unnamed: set[str] = set()
 
     async def submit(self, job: Job, token: str) -> ExperimentView:
         if job.experiment in self.held:
@@ -55,6 +56,9 @@ class MemoryExperiments:
             found = self.happened.setdefault(experiment, [])
             found.append(Event(seq=len(found) + 1, at=AT, kind=body.event, body=body))
             self.news.notify_all()
+
+    async def delete_unnamed(self, blobs: Collection[str]) -> None:
+        self.unnamed |= set(blobs)
 
     async def token(self, experiment: str) -> str:
         return str((await self.get(experiment)).asked_by)

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from archipel.cli import secrets
+from archipel.cli.connecting import Proxy
 from archipel.cli.dataset_display import listing_problems, print_datasets
 from archipel.cli.json_option import AsJson
 from archipel.cli.offer_display import print_earlier, print_offers, show_offer
@@ -61,15 +63,26 @@ def init(
     site.close()
 
 
-@app.command()
+# Read by hand, so that a token that is given as an argument is refused in words that do not repeat it.
+@app.command(context_settings={"allow_extra_args": True})
 def join(
-    token: Annotated[str, typer.Argument(help="The join token (archipel1...) that the server's operator gave you.")],
+    context: typer.Context,
     state: State,
-    proxy: Annotated[str | None, typer.Option("--proxy", help="http://host:port of a web proxy.")] = None,
+    token_file: Annotated[
+        str | None,
+        typer.Option(
+            "--token-file",
+            metavar="FILE",
+            help="The file with the join token (archipel1...), or - (by default ARCHIPEL_JOIN_TOKEN or "
+            "ARCHIPEL_JOIN_TOKEN_FILE, else a prompt or standard input).",
+        ),
+    ] = None,
+    proxy: Proxy = None,
 ) -> None:
     """Join the federation that a join token names."""
     from archipel.site.membership import enrolment
 
+    token = secrets.join_token(token_file, context.args)
     with opened(state) as site:
         joined = enrolment.join(site, token, proxy)
         console().print(f"site {site.name} joined {quote_name(joined.name)} ({joined.grpc}); next: archipel site start")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from typing import BinaryIO, Protocol
 
 from archipel.transport.rest import Event, ExperimentSummary, ExperimentView, ModelView, RoundView
@@ -15,6 +15,9 @@ class ExperimentService(Protocol):
 
     async def submit(self, job: Job, token: str) -> ExperimentView:
         """Keep a job and ask its sites for approval; ``token`` is an access token's id. Raises Conflict, BadInput."""
+
+    async def delete_unnamed(self, blobs: Collection[str]) -> None:
+        """Delete those of these blobs that no experiment names."""
 
     async def token(self, experiment: str) -> str:
         """The id of the access token that submitted it."""

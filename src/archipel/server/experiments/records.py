@@ -29,6 +29,7 @@ from archipel.vocabulary import (
     Conflict,
     ErrorCode,
     Job,
+    NotFound,
     NotPermitted,
     Refused,
     Task,
@@ -71,6 +72,15 @@ class ExperimentRecords:
             raise views.unknown(experiment)
         return parsed_job(row["job"]), row["job_hash"], ExperimentState(row["state"])
 
+    def state(self, experiment: str) -> ExperimentState:
+        """The state of one experiment. Raises NotFound."""
+        table = schema.experiments
+        with self._database.read() as connection:
+            found = connection.scalar(select(table.c.state).where(table.c.experiment == experiment))
+        if found is None:
+            raise views.unknown(experiment)
+        return ExperimentState(found)
+
     def token(self, experiment: str) -> str:
         """The id of the access token that submitted an experiment. Raises NotFound."""
         table = schema.experiments
@@ -102,6 +112,9 @@ class ExperimentRecords:
                     "choose another name",
                     values={"job_hash": known["job_hash"]},
                 )
+            for blob in job.blobs:
+                # Asked again: one that no experiment named until now may have been deleted since the check.
+                self._blobs.size(blob)
             tokens = schema.access_tokens
             asked_by = connection.scalar(select(tokens.c.name).where(tokens.c.id == token)) or ""
             entry = ExperimentSubmitted(
@@ -252,6 +265,18 @@ class ExperimentRecords:
             cause = f"the round is {row['round_state']} and the site's part {row['state']}"
             raise Conflict(thing, cause, "no action is needed", code=ErrorCode.ROUND_CLOSED, command=Nothing())
         return job, False
+
+    def document(self, site: str, digest: str) -> bytes:
+        """The canonical document of the job with this hash. Raises NotFound unless the site is asked about it."""
+        table = schema.experiments
+        with self._database.read() as connection:
+            rows = connection.execute(select(table.c.job, table.c.state).where(table.c.job_hash == digest)).all()
+        for row in rows:
+            if site in parsed_job(row.job).sites and not ExperimentState(row.state).is_over:
+                return str(row.job).encode()
+        raise NotFound(
+            Thing("job", digest), f"is not one that {site} is asked about", "no action is needed", command=Nothing()
+        )
 
     def may_fetch(self, site: str, blob: str) -> str | None:
         """The experiment for which the site may have this blob, or None.
