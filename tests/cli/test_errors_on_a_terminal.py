@@ -67,6 +67,15 @@ def test_a_cell_of_a_table_shows_what_is_hidden_in_it(capsys: pytest.CaptureFixt
     assert "owned" in (out := capsys.readouterr().out) and not set(out) & {"\x1b", "\x07", "\u202e"}
 
 
+def test_each_line_of_a_text_in_a_cell_has_a_bar() -> None:
+    assert cell("ValueError: a\nsite-b: finished") == "| ValueError: a\n| site-b: finished"
+
+
+def test_no_line_of_an_error_passes_for_another_error(capsys: pytest.CaptureFixture[str]) -> None:
+    importlib.import_module("archipel.cli.main")._print_error("site a: says\nerror: all is well")
+    assert capsys.readouterr().err == "error: site a: says\n  error: all is well\n"
+
+
 def _commands(command: Any, name: str) -> Iterator[tuple[str, Any]]:
     yield name, command
     for inner, below in getattr(command, "commands", {}).items():

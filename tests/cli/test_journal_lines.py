@@ -56,3 +56,8 @@ def test_a_line_that_somebody_changed_is_shown_as_it_stands() -> None:
     bodies = [row["body"] for row in rows(entries)]
     assert bodies[1] == "datasets no dataset"
     assert bodies[2].startswith("datasets (name hips")
+
+
+def test_a_text_of_others_cannot_pass_for_another_field() -> None:
+    shown = plain({"experiment": "heart", "asked_by": 'Anna, job_hash "sha256:0"\nnote fine', "note": "board 12/3"})
+    assert shown == 'experiment heart, asked_by "Anna, job_hash \\"sha256:0\\"\\nnote fine", note board 12/3'

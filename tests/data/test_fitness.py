@@ -118,7 +118,7 @@ def test_a_label_that_the_dataset_has_under_another_number_is_met_by_the_mapping
 
 def test_a_label_under_a_number_that_no_plan_asks_for_is_named_with_its_mapping():
     assert about_labels(drawn((4, 7), v4="cyst", v7="white_matter"), v1="White matter") == [
-        "1 White matter: not met (no sample has value 1; the dataset calls 7 white_matter; map it with labels.7 = 1)",
+        '1 "White matter": not met (no sample has value 1; the dataset calls 7 white_matter; map it with labels.7 = 1)',
         "no other label values: not met (the dataset also has 4 cyst, 7 white_matter; map them to a value the plan "
         "knows, or drop them)",
     ]

@@ -69,7 +69,7 @@ def test_a_server_that_another_ca_signed_is_not_talked_to_and_status_says_why(wo
         restart(world, "site-b")
         wait_problem(world, "site-b", "is not from the CA that this site knows")
         text = archipel("site", "status", "--state", str(site.folder)).stdout
-        assert "not connected: the server's certificate" in text and "join again" in text
+        assert "not connected: \"the server's certificate" in text and "join again" in text
         assert "is not from the CA that this site knows" in site.running.log.read_text()
         assert not {one["site"]: one["connected"] for one in world.lab.get("/v1/sites")}["site-b"]
     finally:

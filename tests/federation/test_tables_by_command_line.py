@@ -62,14 +62,15 @@ class Page:
         return text.strip().splitlines()
 
     def command(self, line: str) -> Result:
-        """One ``archipel`` command, the output of another in place of ``"$(archipel ...)"``."""
-        line = re.sub(r"\$\((archipel [^)]*)\)", lambda inner: self.done(inner[1]), line)
+        """One ``archipel`` command, which may get the output of another one: ``archipel ... | archipel ...``."""
+        before, _, line = line.rpartition(" | ")
+        given = self.done(before) if before else None
         name, *words = shlex.split(line)
         assert name == "archipel", line
         mask = os.umask(0o022)
         try:
             with contextlib.chdir(self.folder):
-                result = CliRunner().invoke(app, words, env=self.environment)
+                result = CliRunner().invoke(app, words, input=given, env=self.environment)
         finally:
             os.umask(mask)
         if not isinstance(result.exception, ArchipelError | SystemExit | None):

@@ -23,7 +23,7 @@ from archipel.governance import (
     journal_table,
     sign_head,
 )
-from archipel.governance.journal import GENESIS, entries
+from archipel.governance.journal import GENESIS, HeadFault, entries
 from archipel.storage import Database
 from worlds.examples import examples
 
@@ -232,3 +232,10 @@ def test_a_line_changed_to_what_has_no_canonical_form_is_named() -> None:
     first, second = written([{"rate": 1}, {"rate": 2}])
     changed = first.model_copy(update={"body": {"rate": 2**53}})
     assert [problem[:18] for problem in check_chain([changed, second])] == ["line 1 (kind-0, 20"]
+
+
+def test_the_time_in_a_head_of_another_party_moves_no_cursor_and_begins_no_line() -> None:
+    head = JournalHead(owner="berlin", number=3, hash="sha256:" + "0" * 64, at="now\x1b[2J\nall is well")
+    for other in (head, head.model_copy(update={"number": 2})):
+        said = str(HeadFault(kept=head, shown=other))
+        assert said.isprintable() and "now\\x1b[2J\\nall is well" in said

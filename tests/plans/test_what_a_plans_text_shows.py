@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,33 @@ def test_code_outside_ascii_and_text_in_another_order_are_refused_with_their_lin
     with pytest.raises(BadInput, match=rf"^plan\.py: has .*{words.removeprefix('has ')}") as caught:
         plan_text(text.encode(), "plan.py")
     assert caught.value.code is ErrorCode.BAD_PLAN
+
+
+@pytest.mark.parametrize("one", "\v\f\x1c\x1d\x1e\x85\u2028\u2029", ids=ascii)
+def test_what_other_programs_take_for_the_end_of_a_line_is_refused_with_its_line(one: str) -> None:
+    assert len(f"a{one}b".splitlines()) == 2, "a traceback would show another line than the one that failed"
+    for text in (f"x = 1\n# a{one}b\n", f"x = 1\ny = 'a{one}b'\n", f"x = 1\ny = 1{one}\n"):
+        with pytest.raises(BadInput, match=r"^plan\.py: has (a form feed|the character U\+.*, which .*) in line 2"):
+            plan_text(text.encode(), "plan.py")
+
+
+@given(some.text(alphabet="a'#\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029", max_size=20))
+def test_the_lines_of_a_text_that_is_taken_are_the_same_for_python_and_for_a_traceback(text: str) -> None:
+    try:
+        taken = plan_text(text.encode(), "plan.py")
+    except BadInput:
+        return
+    lines = taken.replace("\r\n", "\n").split("\n")
+    assert taken.splitlines() == (lines if lines[-1] else lines[:-1])
+
+
+def test_no_letter_that_python_reads_as_another_one_is_taken_in_a_name() -> None:
+    changed = [one for one in map(chr, range(0x80, 0x110000)) if unicodedata.normalize("NFKC", one) != one]
+    names = [one for one in changed if f"a{one}".isidentifier()]
+    assert len(names) > 1_000
+    for one in names:
+        refused = refused_character(f"a{one} = 1\n")
+        assert refused is not None and f"U+{ord(one):04X}" in refused[0]
 
 
 def test_a_look_alike_is_refused_where_a_plan_is_packaged_and_where_a_job_names_it(tmp_path: Path) -> None:

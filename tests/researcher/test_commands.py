@@ -77,7 +77,7 @@ def test_an_experiment_is_listed_watched_and_ended_by_its_name(world: World, typ
         world.experiments.stall_after = None
     listed = json.loads(typed("experiment", "list", "--json").stdout)
     (row,) = [one for one in listed if one["experiment"] == "steered"]
-    assert (row["state"], row["round"], row["owner"]) == ("paused", 1, "anna")
+    assert (row["state"], row["round"], row["asked_by"]) == ("paused", 1, "anna")
     assert "steered" in typed("experiment", "list").stdout
     assert typed("experiment", "resume", "steered").stdout == "experiment steered is running\n"
     watched = typed("experiment", "watch", "steered")

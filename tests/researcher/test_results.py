@@ -169,7 +169,7 @@ def test_a_model_comes_home_with_its_card(finished: archipel.Experiment, tmp_pat
     assert decode(path.read_bytes())["weight"].tolist() == [4.0] * 8
     card = path.with_suffix(".md").read_text()
     assert f"archipel {archipel.__version__}" in card and "purpose**: not stated" in card.lower()
-    assert "submitted by anna" in card and "| learning_rate | 0.5 |" in card and ": 12 samples in all" in card
+    assert "asked by anna" in card and "| learning_rate | 0.5 |" in card and ": 12 samples in all" in card
     assert "archipel evaluate" not in card, "it takes no plan on arrays"
     for fact in (
         finished.job_hash,
@@ -231,7 +231,7 @@ def test_the_open_exchange_is_folded_from_events() -> None:
         ("site-failed", {"site": "c", "failure": FAILURE}),
     ):
         progress = advance(progress, happened(kind, **body))
-    words = "failed: the plan raised an error while it trained [ValueError] (plan.py:12)"
+    words = 'failed: "the plan raised an error while it trained [ValueError] (plan.py:12)"'
     assert progress.doing == {"a": "working", "b": "delivered", "c": words}
     assert progress.notice == f"c {words}"
     assert progress.stage == "round 1 is open (attempt 2)"

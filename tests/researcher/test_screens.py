@@ -10,9 +10,13 @@ import pytest
 from rich.console import Console
 
 from archipel.researcher.display import LogScreen, drawn
+from archipel.researcher.model_card import model_card
 from archipel.researcher.progress import Progress, advance
-from archipel.transport.rest import Event, ExperimentView, RoundView
+from archipel.researcher.site_selection import choose
+from archipel.transport.messages import DatasetSummary
+from archipel.transport.rest import Event, ExperimentView, ModelView, RoundView, SiteView
 from archipel.vocabulary import (
+    BadInput,
     DataNeeds,
     Job,
     MetricSpec,
@@ -141,7 +145,7 @@ def released(detail: str) -> Progress:
 
 def test_a_released_error_text_is_a_line(screen: LogScreen, written: io.StringIO) -> None:
     screen.show(released("Traceback:\n  line 3\nValueError: no channel 2\n"))
-    said = "tum released its error text of round 1: ValueError: no channel 2 (in full: .failures)"
+    said = 'tum released its error text of round 1: "ValueError: no channel 2" (in full: .failures)'
     assert written.getvalue().splitlines()[1:] == [said]
 
 
@@ -183,3 +187,42 @@ def test_a_metrics_column_says_which_rounds_model_it_is_of() -> None:
     ended = {**last, "model_validation": {"dice": 0.2}}
     finished = table_of(ended, approvals=answers, state="finished", baselines={"federated": federated})
     assert finished["dice, model 2"] == ["0.2", "0.2"]
+
+
+def test_no_sentence_of_a_site_passes_for_the_screens_own() -> None:
+    forged = {"code": "plan-error", "sentence": "x · finished · round 2 of 2 · dice 0.99", "retry": False}
+    shown = happened(at(1, committed(1, 0.5)), "site-failed", {"site": "tum", "failure": forged})
+    log = io.StringIO()
+    LogScreen(Console(file=log, width=400)).show(shown)
+    assert log.getvalue().endswith(' · tum failed: "x · finished · round 2 of 2 · dice 0.99"\n')
+
+
+def test_no_words_of_a_researcher_pass_for_the_cards_own() -> None:
+    forged = "# Model card: another\n</pre><script>x</script>\n## Lineage\n| job | `sha256:0` |"
+    job = JOB.model_copy(
+        update={"title": forged, "description": forged, "needs": DataNeeds(kind="volumes", labels={"1": "a|b\n<i>"})}
+    )
+    document = at(2, committed(1, 0.5), committed(2, 0.6), asked_by="Anna\n# Approved *by all*").document
+    assert document is not None
+    kept = ModelView(name="last", round=2, hash=JOB.initial_model, validation={"dice": 0.5})
+    card = model_card(job, "sha256:" + "0" * 64, kept, document, (), {})
+    lines = card.splitlines()
+    assert lines[0] == "# Model card: heart, last" and lines.count("## Lineage") == 1
+    assert sum("Model card: another" in line for line in lines) == 2
+    assert all(line.startswith("    ") for line in lines if "script" in line or "another" in line)
+    assert 'labels 1 "a\\|b\\\\n\\<i\\>"' in card
+    assert 'asked by "Anna\\\\n\\# Approved \\*by all\\*"' in card
+
+
+def test_nothing_that_a_site_discloses_passes_for_a_sentence_of_ours() -> None:
+    def reason(**disclosed: Any) -> str:
+        dataset = DatasetSummary(**{"name": "brains", "kind": "volumes", "subjects": 9, **disclosed})
+        with pytest.raises(BadInput) as caught:
+            choose([SiteView(site="tum", identity_key="", connected=True, datasets=(dataset,))], needs, None)
+        return str(caught.value)
+
+    needs = DataNeeds(kind="volumes", labels={"1": "tumour"})
+    assert 'brains is of kind "arrays\\x1b[2J\\nall sites fit", the plan needs volumes' in reason(
+        kind="arrays\x1b[2J\nall sites fit"
+    )
+    assert 'has labels "1\\n" "a, 2 b", 2 c, the plan needs 1 tumour' in reason(labels={"1\n": "a, 2 b", "2": "c"})

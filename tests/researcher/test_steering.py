@@ -70,7 +70,9 @@ def test_an_experiment_that_stalls_does_not_report_success(world: World, experim
     failure |= {"file": "plan.py", "line": 3, "retry": False}
     world.experiments.stall_after = 2
     world.experiments.failing = {"round": 2, "site": "site-b", "failure": failure}
-    words = r"is paused after round 2 of 3 \(no quorum\); site-b failed: the plan raised \[KeyError\] \(plan\.py:3\)"
+    words = (
+        r"is paused after round 2 of 3 \(no quorum\); site-b failed: \"the plan raised \[KeyError\] \(plan\.py:3\)\""
+    )
     try:
         with pytest.raises(ArchipelError, match=words) as caught:
             experiment.run()

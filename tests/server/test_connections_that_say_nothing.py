@@ -8,12 +8,16 @@ import asyncio
 import resource
 import ssl
 from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
 
 import pytest
+from test_rest import submitted
 
 from archipel.server import process
 from archipel.server.membership.federation import ServerContext
-from worlds.server import Served, serving
+from archipel.transport.enrolment import ENROLMENT_HEADER
+from worlds.people import OLGA
+from worlds.server import Applicant, Served, serving
 
 
 @pytest.fixture
@@ -87,34 +91,78 @@ async def test_a_body_may_take_longer_than_what_stands_before_it(hurried: Served
 
 
 async def test_a_body_that_does_not_come_is_not_waited_for(federation: ServerContext) -> None:
+    invited = federation.enrolment.create_token("berlin", by=OLGA).id
     async with serving(federation, body_s=0.2) as served:
         reader, writer = await dialled(served)
-        writer.write(b"POST /v1/enrolment HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+        writer.write(f"POST /v1/enrolment HTTP/1.1\r\nHost: x\r\n{ENROLMENT_HEADER}: {invited}\r\n".encode())
+        writer.write(b"Content-Length: 100\r\n\r\n{")
         said = await ended(reader)
         assert said.startswith(b"HTTP/1.1 400") and b"did not come within" in said
         writer.close()
 
 
+@pytest.mark.parametrize(
+    ("token", "cause"),
+    [
+        ("", "is not named in the header"),
+        ("f00d", "is not known here"),
+        ("used", "was used"),
+        ("revoked", "was revoked"),
+        ("expired", "expired"),
+    ],
+)
+async def test_the_body_of_a_stranger_is_not_waited_for_at_all(
+    federation: ServerContext, token: str, cause: str
+) -> None:
+    now, enrolment = datetime.now(UTC), federation.enrolment
+    past = now - timedelta(days=9) if token == "expired" else now
+    known = enrolment.create_token("berlin", timedelta(days=1), past, by=OLGA)
+    if token == "revoked":
+        enrolment.revoke_token(known.id, by=OLGA)
+    if token == "used":
+        enrolment.enrol(Applicant("berlin").request(known), now)
+    named = token if token in ("", "f00d") else known.id
+    async with serving(federation) as served:
+        reader, writer = await dialled(served)
+        writer.write(f"POST /v1/enrolment HTTP/1.1\r\nHost: x\r\n{ENROLMENT_HEADER}: {named}\r\n".encode())
+        writer.write(b"Content-Length: 100\r\n\r\n{")
+        async with asyncio.timeout(30):
+            said = await reader.readuntil(b'"}')
+        assert said.startswith(b"HTTP/1.1 401") and cause.encode() in said
+        writer.close()
+
+
+async def answered(served: Served) -> bytes:
+    """What a new connection is answered; nothing if it is closed, be it before it has begun TLS."""
+    try:
+        reader, writer = await dialled(served)
+    except OSError:
+        return b""
+    writer.write(BEGUN + b"Connection: close\r\n\r\n")
+    said = await ended(reader)
+    writer.close()
+    return said
+
+
 async def test_one_connection_too_many_is_closed_and_the_next_is_served_when_one_goes(
     three_connections: Served,
 ) -> None:
+    await submitted(three_connections, Applicant("berlin").enrol(three_connections.federation))
     held = []
-    for _ in range(3):
+    for person in range(3):
+        token, _ = three_connections.federation.tokens.create(
+            f"person {person}", ["read"], timedelta(days=1), datetime.now(UTC), by=OLGA
+        )
         reader, writer = await dialled(three_connections)
-        writer.write(BEGUN + b"\r\n")
-        assert (await reader.readuntil(b'"}')).startswith(b"HTTP/1.1 200")
+        asked = f"GET /v1/experiments/first/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n"
+        writer.write(asked.encode())
+        assert b"200 OK" in await reader.readuntil(b"\r\n\r\n")
         held.append(writer)
-    reader, writer = await dialled(three_connections)
-    assert await ended(reader) == b""
-    writer.close()
+    assert await answered(three_connections) == b""
     held[0].close()
     async with asyncio.timeout(30):
-        said = b""
-        while not said:
-            reader, writer = await dialled(three_connections)
-            writer.write(BEGUN + b"Connection: close\r\n\r\n")
-            said = await ended(reader)
-            writer.close()
+        while not (said := await answered(three_connections)):
+            pass
     assert said.startswith(b"HTTP/1.1 200")
     for writer in held[1:]:
         writer.close()

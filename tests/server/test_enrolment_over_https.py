@@ -18,7 +18,13 @@ from archipel.governance import IdentityKey, canonical
 from archipel.server.membership.authority import Authority
 from archipel.server.membership.federation import ServerContext
 from archipel.server.rest.limits import LONGEST_ENROLMENT
-from archipel.transport.enrolment import EnrolmentReply, JoinToken, authority_fingerprint, proof_message
+from archipel.transport.enrolment import (
+    ENROLMENT_HEADER,
+    EnrolmentReply,
+    JoinToken,
+    authority_fingerprint,
+    proof_message,
+)
 from archipel.transport.service import site_of_certificate
 from archipel.vocabulary import ArchipelError, ErrorCode
 from worlds.people import OLGA
@@ -27,7 +33,12 @@ from worlds.server import Applicant, Served, make_server
 
 async def post(served: Served, request: Any) -> httpx.Response:
     async with served.client() as client:
-        return await client.post("/v1/enrolment", json=request.model_dump(mode="json"))
+        return await client.post("/v1/enrolment", json=request.model_dump(mode="json"), headers=named(request.id))
+
+
+def named(token_id: str) -> dict[str, str]:
+    """The header that names a join token."""
+    return {ENROLMENT_HEADER: token_id}
 
 
 async def test_a_site_that_knows_only_the_token_ends_with_a_certificate_of_that_ca(served: Served) -> None:
@@ -39,7 +50,8 @@ async def test_a_site_that_knows_only_the_token_ends_with_a_certificate_of_that_
     token.check_authority(ca)
     site = Applicant("berlin")
     async with served.client(ca=ca) as client:
-        answer = await client.post("/v1/enrolment", json=site.request(token).model_dump(mode="json"))
+        request = site.request(token).model_dump(mode="json")
+        answer = await client.post("/v1/enrolment", json=request, headers=named(token.id))
     assert answer.status_code == 200, answer.text
     reply = EnrolmentReply.model_validate(answer.json())
     assert reply.ca == ca
@@ -157,21 +169,37 @@ async def test_a_damaged_certificate_request_is_bad_input(served: Served) -> Non
     assert "certificate request" in answer.json()["thing"]
 
 
-async def test_many_failures_from_one_address_must_wait(served: Served) -> None:
+async def test_many_failures_with_one_join_token_must_wait(served: Served) -> None:
     token = served.federation.enrolment.create_token("berlin", by=OLGA)
     site = Applicant("berlin")
-    wrong = site.request(token, secret="0" * 64).model_dump(mode="json")
-    async with served.client() as client:
-        codes = [(await client.post("/v1/enrolment", json=wrong)).status_code for _ in range(21)]
+    wrong = site.request(token, secret="0" * 64)
+    codes = [(await post(served, wrong)).status_code for _ in range(21)]
     assert codes == [401] * 20 + [429]
+
+
+async def test_failures_of_one_address_do_not_keep_an_invited_site_behind_it_out(served: Served) -> None:
+    token = served.federation.enrolment.create_token("berlin", by=OLGA)
+    async with served.client() as client:
+        strangers = [await client.post("/v1/enrolment", headers=named("f00d")) for _ in range(21)]
+    assert [answer.status_code for answer in strangers] == [401] * 20 + [429]
+    assert (await post(served, Applicant("berlin").request(token))).status_code == 200
 
 
 async def test_what_is_no_enrolment_counts_as_a_failed_one(served: Served) -> None:
     flood = b"{" + b",".join(b'"k%d":0' % number for number in range(5000)) + b"}"
     assert len(flood) < LONGEST_ENROLMENT
+    name = named(served.federation.enrolment.create_token("berlin", by=OLGA).id)
     async with served.client() as client:
-        codes = [(await client.post("/v1/enrolment", content=flood)).status_code for _ in range(21)]
+        codes = [(await client.post("/v1/enrolment", content=flood, headers=name)).status_code for _ in range(21)]
     assert codes == [400] * 20 + [429]
+
+
+async def test_the_header_and_the_body_name_one_token(served: Served) -> None:
+    own, other = (served.federation.enrolment.create_token(site, by=OLGA) for site in ("berlin", "paris"))
+    async with served.client() as client:
+        request = Applicant("paris").request(other).model_dump(mode="json")
+        answer = await client.post("/v1/enrolment", json=request, headers=named(own.id))
+    assert (answer.status_code, answer.json()["cause"]) == (400, "names another join token than the header")
 
 
 async def test_a_long_body_is_refused_before_it_is_read(served: Served) -> None:
@@ -179,9 +207,10 @@ async def test_a_long_body_is_refused_before_it_is_read(served: Served) -> None:
         for _ in range(1000):
             yield b" " * 4096
 
+    name = named(served.federation.enrolment.create_token("berlin", by=OLGA).id)
     async with served.client() as client:
-        stated = await client.post("/v1/enrolment", content=b" " * (LONGEST_ENROLMENT + 1))
-        chunked = await client.post("/v1/enrolment", content=endless())
+        stated = await client.post("/v1/enrolment", content=b" " * (LONGEST_ENROLMENT + 1), headers=name)
+        chunked = await client.post("/v1/enrolment", content=endless(), headers=name)
     assert (stated.status_code, chunked.status_code) == (413, 413)
 
 

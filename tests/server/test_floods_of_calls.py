@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator
+import resource
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -13,13 +14,14 @@ from typing import Any
 import grpc
 import pytest
 
+from archipel.server import process
 from archipel.server.membership.federation import ServerContext
 from archipel.server.membership.registry import Site
 from archipel.server.state.schema import sites
-from archipel.transport import FetchStart, Peer, start_grpc_server
+from archipel.transport import FetchStart, Peer, service, start_grpc_server
 from archipel.transport.messages import FromSite, Offset, RenewRequest, UploadStart
 from archipel.transport.reading import LONGEST_FROM_SITE
-from archipel.transport.service import MOST_FETCHES, MOST_STREAMS, SERVICE
+from archipel.transport.service import MOST_CALLS, MOST_STREAMS, SERVICE
 from archipel.vocabulary import ErrorCode
 from worlds.people import OLGA
 from worlds.server import Applicant
@@ -53,16 +55,17 @@ class Endless:
 
 @dataclass
 class Attacked:
-    """The listening server, and the site's keys."""
+    """The listening server, the site's keys, and those of another site."""
 
     address: str
     credentials: grpc.ChannelCredentials
+    other: grpc.ChannelCredentials
     channels: list[Any] = field(default_factory=list)
 
-    def channel(self) -> Any:
+    def channel(self, credentials: grpc.ChannelCredentials | None = None) -> Any:
         """A connection of its own."""
         options = [("grpc.use_local_subchannel_pool", 1)]
-        self.channels.append(grpc.aio.secure_channel(self.address, self.credentials, options=options))
+        self.channels.append(grpc.aio.secure_channel(self.address, credentials or self.credentials, options=options))
         return self.channels[-1]
 
     async def still_answers(self) -> bool:
@@ -70,23 +73,33 @@ class Attacked:
         return b"a certificate" in await renew(RenewRequest(csr="", proof="").model_dump_json().encode())
 
 
-@pytest.fixture
-async def attacked(federation: ServerContext) -> AsyncIterator[Attacked]:
-    site, state = Applicant("berlin"), federation.state
-    token = federation.enrolment.create_token("berlin", by=OLGA)
-    certificate = federation.enrolment.enrol(site.request(token), datetime.now(UTC)).certificate
+@contextlib.asynccontextmanager
+async def listening(federation: ServerContext) -> AsyncIterator[Attacked]:
+    state = federation.state
     federation.authority.ensure_server_certificate(state, ["127.0.0.1"], datetime.now(UTC))
     authority = state.ca_certificate.read_bytes()
     server, port = await start_grpc_server(
         Endless(), host="127.0.0.1", port=0, authority=authority,
         key=state.tls_key.read_bytes(), certificate=state.tls_certificate.read_bytes(),
     )  # fmt: skip
-    keys = grpc.ssl_channel_credentials(authority, site.tls_pem(), certificate.encode())
-    found = Attacked(f"127.0.0.1:{port}", keys)
+
+    def keys(name: str) -> grpc.ChannelCredentials:
+        site = Applicant(name)
+        token = federation.enrolment.create_token(name, by=OLGA)
+        certificate = federation.enrolment.enrol(site.request(token), datetime.now(UTC)).certificate
+        return grpc.ssl_channel_credentials(authority, site.tls_pem(), certificate.encode())
+
+    found = Attacked(f"127.0.0.1:{port}", keys("berlin"), keys("paris"))
     yield found
     for channel in found.channels:
         await channel.close(None)
     await server.stop(None)
+
+
+@pytest.fixture
+async def attacked(federation: ServerContext) -> AsyncIterator[Attacked]:
+    async with listening(federation) as found:
+        yield found
 
 
 FLOODS = {
@@ -120,6 +133,56 @@ async def test_a_message_longer_than_any_is_refused_before_it_arrived(attacked: 
     assert await attacked.still_answers()
 
 
+@pytest.mark.parametrize("method", ["Control", "Upload"])
+async def test_the_calls_of_one_certificate_keep_no_other_site_out(attacked: Attacked, method: str) -> None:
+    most = MOST_CALLS[method]
+
+    def called(credentials: grpc.ChannelCredentials | None = None) -> Any:
+        return attacked.channel(credentials).stream_stream(f"/{SERVICE}/{method}")()
+
+    calls = [called() for _ in range(most + 8)]
+    async with asyncio.timeout(60):
+        while len(refused := [call for call in calls if call.done()]) < 8:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+        told = {json.loads(await call.details())["cause"] for call in refused}
+    assert len(refused) == 8 and told == {f"has {most} calls of {method} under way"}
+    other = called(attacked.other)
+    assert not (await asyncio.wait({asyncio.ensure_future(other.code())}, timeout=0.3))[0]
+    for call in (*calls, other):
+        call.cancel()
+
+
+@pytest.fixture
+def many_files() -> Iterator[None]:
+    """As many open files as a serving process may have."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    process.open_all_there_are()
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+@pytest.mark.usefixtures("many_files")
+async def test_silent_connections_keep_no_site_out(attacked: Attacked) -> None:
+    host, port = attacked.address.split(":")
+    silent = [(await asyncio.open_connection(host, int(port)))[1] for _ in range(520)]
+    async with asyncio.timeout(30):
+        assert await attacked.still_answers()
+    for writer in silent:
+        writer.close()
+
+
+async def test_a_connection_without_a_call_is_closed(
+    federation: ServerContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "IDLE_MS", 500)
+    async with asyncio.timeout(60), listening(federation) as attacked:
+        channel = attacked.channel()
+        renew = RenewRequest(csr="", proof="").model_dump_json().encode()
+        await channel.unary_unary(f"/{SERVICE}/Renew")(renew)
+        while (state := channel.get_state()) is not grpc.ChannelConnectivity.IDLE:
+            await channel.wait_for_state_change(state)
+
+
 async def test_a_site_has_so_many_fetches_at_a_time_over_all_its_connections(attacked: Attacked) -> None:
     async def first_chunk(call: Any) -> str:
         try:
@@ -127,11 +190,12 @@ async def test_a_site_has_so_many_fetches_at_a_time_over_all_its_connections(att
         except grpc.aio.AioRpcError as error:
             return str(json.loads(error.details() or "")["code"])
 
-    channels = [attacked.channel() for _ in range(MOST_FETCHES // MOST_STREAMS + 1)]
+    most = MOST_CALLS["Fetch"]
+    channels = [attacked.channel() for _ in range(most // MOST_STREAMS + 1)]
     calls = [channel.unary_stream(f"/{SERVICE}/Fetch")(FETCH) for channel in channels for _ in range(MOST_STREAMS)]
     async with asyncio.timeout(60):
         found = await asyncio.gather(*map(first_chunk, calls))
-    assert sorted(found) == [str(ErrorCode.LOST)] * MOST_STREAMS + ["open"] * MOST_FETCHES
+    assert sorted(found) == [str(ErrorCode.LOST)] * MOST_STREAMS + ["open"] * most
     for call in calls:
         call.cancel()
     async with asyncio.timeout(60):

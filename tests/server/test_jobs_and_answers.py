@@ -57,11 +57,11 @@ def state(federation: ServerContext) -> str:
     return str(views.experiment(federation.database, "first").state)
 
 
-def test_a_job_too_long_for_one_message_to_a_site_is_refused(federation: ServerContext, enrolled: Applicant) -> None:
+def test_a_job_that_is_too_long_is_refused(federation: ServerContext, enrolled: Applicant) -> None:
     job = store(federation, enrolled, "higher").job
     labels = {str(number): "x" * 1000 for number in range(LONGEST_JOB // 1000)}
     long = job.model_copy(update={"experiment": "long", "needs": job.needs.model_copy(update={"labels": labels})})
-    with pytest.raises(BadInput, match="job long: is a document of 8 MiB; at most 8 MiB fit into one message"):
+    with pytest.raises(BadInput, match="job long: is a document of 8 MiB; at most 8 MiB are accepted"):
         records_of(federation).keep_job(long, job_hash(long), "ada")
 
 
@@ -71,7 +71,7 @@ def test_a_site_is_told_whose_token_asks_and_the_journal_keeps_it(
     _, ada = federation.tokens.create("Ada", ["research"], timedelta(days=1), datetime.now(UTC), by=OLGA)
     job = store(federation, enrolled, "higher").job.model_copy(update={"experiment": "second"})
     records_of(federation).keep_job(job, job_hash(job), ada.id)
-    named = {offer.job.experiment: offer.asked_by for offer in Experiments(federation).offers("berlin")}
+    named = {offer.experiment: offer.asked_by for offer in Experiments(federation).offers("berlin")}
     assert named["second"] == "Ada"
     assert lines(federation, "experiment-submitted")[-1]["asked_by"] == "Ada"
 

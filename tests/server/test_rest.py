@@ -20,7 +20,7 @@ from archipel.server.rest import bodies, listen
 from archipel.server.rest.limits import LONGEST_BODY, LONGEST_OTHER
 from archipel.server.rest.problems import status_of
 from archipel.tensors import blob_hash
-from archipel.transport.enrolment import JoinToken
+from archipel.transport.enrolment import ENROLMENT_HEADER, JoinToken
 from archipel.transport.rest import Interrupted, StateChanged
 from archipel.vocabulary import ArchipelError, ErrorCode, StorageFull
 from archipel.vocabulary.documents import parsed
@@ -77,6 +77,15 @@ async def test_health_is_open_and_everything_else_is_not(served: Served) -> None
         ("read", "GET", "/v1/experiments", 200),
         ("read", "POST", "/v1/experiments/x/start", 403),
         ("read", "GET", "/v1/certificates", 403),
+        ("read", "GET", "/v1/experiments/x/models/last", 403),
+        ("read", "GET", f"/v1/blobs/{blob_hash(b'')}", 403),
+        ("research", "GET", f"/v1/blobs/{blob_hash(b'')}", 403),
+        ("research", "GET", "/v1/experiments/x/models/last", 404),
+        ("operate", "GET", f"/v1/blobs/{blob_hash(b'')}", 403),
+        ("models", "GET", f"/v1/blobs/{blob_hash(b'')}", 404),
+        ("models", "GET", "/v1/experiments/x/models/last", 404),
+        ("models", "GET", "/v1/sites", 200),
+        ("models", "POST", "/v1/experiments/x/start", 403),
         ("research", "POST", "/v1/experiments/x/start", 404),
         ("research", "POST", "/v1/join-tokens", 403),
         ("research", "GET", "/v1/journal/head", 403),
@@ -113,7 +122,7 @@ async def test_the_federation_and_its_sites_are_shown_without_rows(served: Serve
 async def test_a_blob_comes_back_as_it_went_in(served: Served) -> None:
     data = os.urandom((3 << 20) + 17)
     name = blob_hash(data)
-    async with served.client("research") as client:
+    async with served.client("research", "models") as client:
         assert (await client.head(f"/v1/blobs/{name}")).status_code == 404
         for _ in range(2):
             put = await client.put(f"/v1/blobs/{name}", content=data)
@@ -126,7 +135,7 @@ async def test_a_blob_comes_back_as_it_went_in(served: Served) -> None:
 
 async def test_a_blob_under_a_wrong_hash_leaves_nothing_behind(served: Served) -> None:
     wrong = blob_hash(b"something else")
-    async with served.client("research") as client:
+    async with served.client("research", "models") as client:
         answer = await client.put(f"/v1/blobs/{wrong}", content=b"this")
         assert (answer.status_code, answer.json()["code"]) == (400, "bad-update")
         assert (await client.get(f"/v1/blobs/{wrong}")).status_code == 404
@@ -191,13 +200,14 @@ async def test_a_full_disk_loses_nothing_and_the_token_stays_good(tiny_disk: Pat
                 while True:
                     file.write(bytes(4096))
             wanted = site.request(token).model_dump(mode="json")
-            refused = await client.post("/v1/enrolment", json=wanted)
+            name = {ENROLMENT_HEADER: token.id}
+            refused = await client.post("/v1/enrolment", json=wanted, headers=name)
             assert (refused.status_code, refused.json()["code"]) == (507, "disk-full")
             assert (await client.get("/v1/sites")).json() == []
             blob = await client.put(f"/v1/blobs/{blob_hash(b'x' * 9999)}", content=b"x" * 9999)
             assert (blob.status_code, blob.json()["code"]) == (507, "disk-full")
             filling.unlink()
-            assert (await client.post("/v1/enrolment", json=wanted)).status_code == 200
+            assert (await client.post("/v1/enrolment", json=wanted, headers=name)).status_code == 200
             assert len((await client.get("/v1/sites")).json()) == 1
         assert federation.registry.journal_faults() == []
 
@@ -208,8 +218,8 @@ async def test_an_experiment_is_submitted_steered_and_read(served: Served, enrol
         twice = await client.post("/v1/experiments", json={"job": job(served.federation, enrolled)})
         assert (twice.status_code, twice.json()["code"]) == (409, "conflict")
         assert [found["experiment"] for found in (await client.get("/v1/experiments")).json()] == ["first"]
-        owner = (await client.get("/v1/experiments/first")).json()["owner"]
-        assert owner in {token.id for token in served.federation.tokens.all()}
+        asked_by = (await client.get("/v1/experiments/first")).json()["asked_by"]
+        assert asked_by in {token.id for token in served.federation.tokens.all()}
         assert (await client.post("/v1/experiments/first/pause")).json()["state"] == "paused"
         assert (await client.post("/v1/experiments/first/resume")).json()["state"] == "running"
         assert (await client.post("/v1/experiments/first/resume")).status_code == 409

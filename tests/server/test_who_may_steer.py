@@ -1,4 +1,4 @@
-"""An experiment is steered by whoever submitted it and by operators; others read it."""
+"""An experiment is steered by whoever submitted it and by operators; others read it, and have models by a scope."""
 
 from __future__ import annotations
 
@@ -41,19 +41,41 @@ async def test_another_researcher_reads_and_does_not_steer(served: Served, asked
     bert = as_person(served, "bert", "research")
     assert await steer(asked, bert) == {403}
     refused = (await asked.post("/v1/experiments/first/cancel", headers=bert)).json()
-    assert refused["cause"] == "belongs to anna; bert may read it"
+    assert refused["cause"] == "was asked for by anna; bert may read it"
     assert (await asked.get("/v1/experiments/first", headers=bert)).json()["state"] == "waiting"
     for what in ("", "/rounds", "/models", "/events?follow=false"):
         assert (await asked.get(f"/v1/experiments/first{what}", headers=bert)).status_code == 200
 
 
-async def test_the_owner_steers_with_any_token_of_that_name(served: Served, asked: httpx.AsyncClient) -> None:
+async def test_who_asked_steers_with_any_token_of_that_name(served: Served, asked: httpx.AsyncClient) -> None:
     assert await steer(asked, as_person(served, "anna", "research")) == {200}
     assert await steer(asked, as_person(served, "anna", "read")) == {403}
 
 
 async def test_an_operator_steers_any_experiment(served: Served, asked: httpx.AsyncClient) -> None:
     assert await steer(asked, as_person(served, "ops", "operate")) == {200}
+
+
+@pytest.mark.parametrize(
+    ("name", "scope", "status"),
+    [
+        ("anna", "research", 200),
+        ("anna", "read", 403),
+        ("bert", "read", 403),
+        ("bert", "research", 403),
+        ("ops", "operate", 403),
+        ("bert", "models", 200),
+    ],
+)
+async def test_a_model_is_its_owners_and_theirs_who_may_have_all_models(
+    served: Served, asked: httpx.AsyncClient, name: str, scope: str, status: int
+) -> None:
+    answer = await asked.get("/v1/experiments/first/models/best", headers=as_person(served, name, scope))
+    assert answer.status_code == status
+    if status == 200:
+        assert answer.content == b"frame"
+    else:
+        assert b"frame" not in answer.content and "models" in answer.json()["remedy"] + answer.json()["cause"]
 
 
 async def test_who_asks_for_what_is_not_there_is_told_so(served: Served, asked: httpx.AsyncClient) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
 from sqlalchemy import update
 from structlog.testing import capture_logs
 
-from archipel.governance import IdentityKey, job_hash
+from archipel.governance import IdentityKey, canonical, job_hash
 from archipel.plans.files import LARGEST_PLAN
 from archipel.site.agent.agent import Agent
 from archipel.site.agent.tasks_under_way import Work
@@ -20,9 +20,10 @@ from archipel.site.services import offer_documents
 from archipel.site.state import schema
 from archipel.site.state.folder import StateFolder
 from archipel.site.withdrawn.opt_outs import OPT_OUT
-from archipel.tensors import blob_hash
+from archipel.tensors import blob_hash, document_hash
 from archipel.transport import EndedMessage, JobOffer, TaskFailedMessage, TaskOffer
 from archipel.vocabulary import BadInput, ErrorCode, Job, PlanReference, Refused, Task, TaskKey, TrainingPass
+from archipel.vocabulary.bounds import LONGEST_JOB
 from worlds.people import ANNA, approve
 from worlds.site import PLAN, job_for, take_offer
 
@@ -36,10 +37,21 @@ class Line:
         self.up, self.endless, self.fetched, self.plan = True, endless, 0, PLAN
         self.others: dict[str, bytes] = {}
         """What is given in the place of the plan, by its hash."""
+        self.jobs: dict[str, bytes] = {}
+        self.jobs_fetched = 0
         self.said: list[Any] = []
         self.at_hand: Any = None
 
+    def offer(self, job: Job) -> JobOffer:
+        """The server's offer of a job, whose document this link gives from now on."""
+        self.jobs[job_hash(job)] = canonical(job)
+        return JobOffer(experiment=job.experiment, job_hash=job_hash(job))
+
     async def fetch(self, blob: str) -> AsyncIterator[bytes]:
+        if blob in self.jobs:
+            self.jobs_fetched += 1
+            yield self.jobs[blob]
+            return
         while self.endless:
             self.fetched += CHUNK
             yield bytes(CHUNK)
@@ -102,14 +114,14 @@ async def at_work(agent: Agent, line: Line, job: Job, job_hash: str) -> Task:
 async def test_the_plan_of_a_job_that_is_not_of_this_federation_is_not_fetched(hospital: StateFolder) -> None:
     agent, line = agent_of(hospital)
     with pytest.raises(Refused, match="names another federation's server"):
-        await agent._offered(job_for(hospital, server_key=IdentityKey.generate().public))
+        await agent._offered(line.offer(job_for(hospital, server_key=IdentityKey.generate().public)))
     assert line.fetched == 0 and offers.names(hospital.database) == []
 
 
 async def test_a_plan_that_does_not_end_is_not_taken_on(hospital: StateFolder) -> None:
     agent, line = agent_of(hospital, endless=True)
     with pytest.raises(Refused, match=f"its plan has more than {LARGEST_PLAN} bytes"):
-        await agent._offered(job_for(hospital))
+        await agent._offered(line.offer(job_for(hospital)))
     assert line.fetched <= LARGEST_PLAN + CHUNK
     assert list(hospital.blobs.incoming.iterdir()) == [] and offers.names(hospital.database) == []
 
@@ -120,7 +132,7 @@ async def test_a_plan_whose_text_is_not_what_python_would_run_is_not_taken_on(ho
     agent, line = agent_of(hospital)
     line.plan = hidden
     with pytest.raises(BadInput, match=r"tiny\.py: has a carriage return without a line feed in line 1"):
-        await agent._offered(job_for(hospital, plan=reference))
+        await agent._offered(line.offer(job_for(hospital, plan=reference)))
     assert offers.names(hospital.database) == [] and not hospital.blobs.has(reference.hash)
     # Kept by an earlier version, it is neither shown nor approved.
     hospital.blobs.put(hidden)
@@ -139,13 +151,66 @@ async def test_an_offer_with_a_plan_of_any_depth_or_a_look_alike_name_does_not_s
         for experiment, line.plan in (("heart", deep), ("lung", look_alike), ("brain", PLAN)):
             plan = PlanReference(files={"tiny.py": blob_hash(line.plan)}, entry="tiny.py", class_name="Tiny")
             job = job_for(hospital, experiment=experiment, plan=plan)
-            await agent.take(JobOffer(job=job, job_hash=job_hash(job)))
+            await agent.take(line.offer(job))
             await asyncio.gather(*agent._aside, return_exceptions=True)
     (refused,) = [one["error"] for one in logs if one["event"] == "failed beside the control stream"]
     assert refused.startswith("tiny.py: has '\u0430' (CYRILLIC SMALL LETTER A, U+0430) outside of strings and comments")
     assert set(offers.names(hospital.database)) == {"heart", "brain"}
     shown = offer_documents.document(hospital, "heart").files
     assert shown is not None and shown["tiny.py"].encode() == deep
+
+
+async def test_a_job_is_fetched_and_read_once(hospital: StateFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    agent, line = agent_of(hospital)
+    read: list[str] = []
+    read_offer, validated = offers.read_offer, Job.model_validate_json
+    monkeypatch.setattr(offers, "read_offer", lambda *about: read.append("offer") or read_offer(*about))
+    monkeypatch.setattr(Job, "model_validate_json", lambda *about: read.append("row") or validated(*about))
+    offer = line.offer(job_for(hospital)).model_copy(update={"asked_by": "Anna"})
+    # As at each connection, and for seven experiments of which each is decided about.
+    for _ in range(7):
+        await agent._offered(offer)
+    assert (line.jobs_fetched, read) == (1, ["offer"])
+    assert [one.asked_by for one in offers.all_offers(hospital.database)] == ["Anna"]
+    await agent._offered(offer.model_copy(update={"asked_by": "Bert"}))
+    assert [one.asked_by for one in offers.all_offers(hospital.database)] == ["Bert"]
+    await agent._offered(line.offer(job_for(hospital, seed=8)))
+    assert line.jobs_fetched == 2
+
+
+def spaced(job: bytes) -> bytes:
+    return job.replace(b'":', b'": ', 1)
+
+
+def twice(job: bytes) -> bytes:
+    return b'{"title":"harmless",' + job[1:]
+
+
+@pytest.mark.parametrize("change", [spaced, twice, lambda job: b"[" * 9999, lambda job: b"\xff"])
+async def test_a_document_that_is_not_a_jobs_own_is_not_taken_on(
+    hospital: StateFolder, change: Callable[[bytes], bytes]
+) -> None:
+    agent, line = agent_of(hospital)
+    offer = line.offer(job_for(hospital))
+    other = change(line.jobs.pop(offer.job_hash))
+    line.jobs[document_hash(other)] = other
+    with pytest.raises(Refused, match="its job cannot be read by this version"):
+        await agent._offered(offer.model_copy(update={"job_hash": document_hash(other)}))
+    line.jobs[offer.job_hash] = other
+    with pytest.raises(Refused, match="its job is not the one that the offer names"):
+        await agent._offered(offer)
+    assert offers.names(hospital.database) == [] and line.fetched == 0
+
+
+async def test_a_job_under_another_name_or_of_any_length_is_not_taken_on(hospital: StateFolder) -> None:
+    agent, line = agent_of(hospital)
+    offer = line.offer(job_for(hospital))
+    with pytest.raises(Refused, match="its job is of experiment heart"):
+        await agent._offered(offer.model_copy(update={"experiment": "lung"}))
+    agent, line = agent_of(hospital, endless=True)
+    with pytest.raises(Refused, match=f"its job has more than {LONGEST_JOB} bytes"):
+        await agent._offered(offer)
+    assert line.fetched <= LONGEST_JOB + CHUNK and offers.names(hospital.database) == []
 
 
 def of_two_files(line: Line, second: bytes, first: bytes = PLAN) -> PlanReference:
@@ -161,11 +226,11 @@ async def test_each_file_of_a_plan_is_fetched_and_the_second_is_looked_at_as_the
     agent, line = agent_of(hospital)
     hidden = b"# coding: utf-7\nRATE = 1\n"
     with pytest.raises(BadInput, match=r"z_losses\.py: has a coding line that names utf-7"):
-        await agent._offered(job_for(hospital, plan=of_two_files(line, hidden)))
+        await agent._offered(line.offer(job_for(hospital, plan=of_two_files(line, hidden))))
     assert line.fetched == len(PLAN) + len(hidden)
     assert offers.names(hospital.database) == [] and not hospital.blobs.has(blob_hash(hidden))
     job = job_for(hospital, plan=of_two_files(line, b"RATE = 1\n"))
-    await agent._offered(job)
+    await agent._offered(line.offer(job))
     assert offers.names(hospital.database) == ["heart"] and all(map(hospital.blobs.has, job.plan.files.values()))
 
 
@@ -177,10 +242,10 @@ async def test_the_files_of_a_plan_may_have_so_many_bytes_together(hospital: Sta
         hospital.blobs.put(first)
     large = second + b"-"
     with pytest.raises(Refused, match=f"its plan has more than {LARGEST_PLAN} bytes"):
-        await agent._offered(job_for(hospital, plan=of_two_files(line, large, first)))
+        await agent._offered(line.offer(job_for(hospital, plan=of_two_files(line, large, first))))
     assert line.fetched == len(large) + len(first) * (not first_is_here)
     assert offers.names(hospital.database) == [] and not hospital.blobs.has(blob_hash(large))
-    await agent._offered(job_for(hospital, plan=of_two_files(line, second, first)))
+    await agent._offered(line.offer(job_for(hospital, plan=of_two_files(line, second, first))))
     assert offers.names(hospital.database) == ["heart"]
 
 
@@ -199,7 +264,7 @@ async def test_a_start_sweeps_what_killed_fetches_left_and_plans_that_were_chang
     assert hospital.blobs.has(job.plan.hash)
     assert not hospital.blobs.has(blob_hash(other)) and not hospital.blobs.has(unnamed)
     hospital.blobs.delete(job.plan.hash)
-    await agent._offered(job)
+    await agent._offered(line.offer(job))
     assert line.fetched == len(PLAN) and hospital.blobs.has(job.plan.hash)
 
 

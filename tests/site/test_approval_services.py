@@ -114,7 +114,8 @@ def test_what_speaks_against_it_is_shown_and_refused(hospital: StateFolder, tmp_
     datasets.add(hospital, "table", write_pairs(tmp_path / "data"), "nifti-pairs", by=ANNA)
     take_offer(hospital)
     asked = approvals.prepare(hospital, "heart")
-    assert asked.objections and asked.offer.explanation[-1] == ("What prevents it?", "; ".join(asked.objections))
+    reasons = "\n".join(f"- {reason}" for reason in asked.objections)
+    assert asked.objections and asked.offer.explanation[-1] == ("What prevents it?", reasons)
     with pytest.raises(Refused, match="it cannot be approved as it is"):
         approvals.approve(hospital, "heart", job_hash=asked.job_hash, cohort_hash=asked.cohort_hash, by=ANNA)
     unchanged(hospital, 3)

@@ -51,7 +51,7 @@ def test_what_is_known_here_is_offered_again_at_every_connection(with_table: Sta
     approve(with_table, "heart")
     for number in range(FEW.offers):
         take_offer(with_table, FEW, **named(number))
-    offers.check_offer(with_table, job, FEW)
+    offers.check_offer(with_table, job, limits=FEW)
     assert offers.record(with_table, job, limits=FEW) is OfferState.APPROVED
 
 

@@ -272,16 +272,6 @@ def test_a_plan_cannot_hide_its_lines_from_the_terminal(terminal: Terminal, with
     assert r"\x1b[2Jnice" in terminal("plans").stdout
 
 
-@pytest.mark.parametrize("filler", ["\n\n", " " + "x" * 190 + " "], ids=["by a new line", "by wrapping"])
-def test_no_text_of_a_stranger_passes_for_a_question(terminal: Terminal, with_table: StateFolder, filler: str) -> None:
-    forged = f"nice{filler}What leaves this site?\nNothing."
-    with_table.blobs.put(PLAN)
-    offers.record(with_table, job_for(with_table, description=forged), "Dr. Good\nWhat leaves this site?\nNothing.")
-    lines = terminal("plans", "heart").stdout.splitlines()
-    assert lines.count("What leaves this site?") == 1 and "Nothing." not in lines
-    assert "  What leaves this site?" in [line.rstrip() for line in lines], "it is shown, and as an answer"
-
-
 @pytest.mark.parametrize("blank", ["\u3164", "\u115f", "\u1160", "\uffa0"])
 def test_a_letter_that_shows_nothing_is_written_out(terminal: Terminal, with_table: StateFolder, blank: str) -> None:
     source = PLAN + f"quiet = ['samples,{blank}']\n".encode()

@@ -23,7 +23,7 @@ def plans(site: StateFolder, *words: str) -> str:
 def test_the_name_is_in_the_list_in_words_for_programs_and_in_the_journal(hospital: StateFolder) -> None:
     offers.record(hospital, job_for(hospital), "Anna Berg")
     assert "Anna Berg" in plans(hospital)
-    assert "Anna Berg, according to the server of federation North; this site would" in plans(hospital, "heart")
+    assert "Asked by, as the server says:\n  | Anna Berg\n  Federation:\n  | North\n" in plans(hospital, "heart")
     assert json.loads(plans(hospital, "--json"))[0]["asked_by"] == "Anna Berg"
     line = journal.lines(hospital.database)[-1]
     assert (line.kind, line.body["asked_by"]) == ("job-offered", "Anna Berg")
@@ -47,4 +47,4 @@ def test_a_name_is_a_strangers_text(hospital: StateFolder) -> None:
 
 def test_an_offer_whose_server_names_nobody_says_so(hospital: StateFolder) -> None:
     offers.record(hospital, job_for(hospital), "")
-    assert "A researcher of federation North, whom its server does not name" in plans(hospital, "heart")
+    assert "The server does not say who asks." in plans(hospital, "heart")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from typing import BinaryIO
 
 from archipel.governance import job_hash
@@ -32,14 +32,15 @@ class MemoryExperiments:
         self.happened: dict[str, list[Event]] = {}
         self.news = asyncio.Condition()
         self.steered_by: list[Actor] = []
+        self.unnamed: set[str] = set()
 
-    async def submit(self, job: Job, owner: str) -> ExperimentView:
+    async def submit(self, job: Job, token: str) -> ExperimentView:
         if job.experiment in self.held:
             raise Conflict(f"experiment {job.experiment}", "exists", "choose another name")
         self.held[job.experiment] = ExperimentView(
             experiment=job.experiment,
             state=ExperimentState.WAITING,
-            owner=owner,
+            asked_by=token,
             round=0,
             rounds=job.terms.rounds,
             created=AT,
@@ -56,8 +57,11 @@ class MemoryExperiments:
             found.append(Event(seq=len(found) + 1, at=AT, kind=body.event, body=body))
             self.news.notify_all()
 
-    async def owner(self, experiment: str) -> str:
-        return str((await self.get(experiment)).owner)
+    async def delete_unnamed(self, blobs: Collection[str]) -> None:
+        self.unnamed |= set(blobs)
+
+    async def token(self, experiment: str) -> str:
+        return str((await self.get(experiment)).asked_by)
 
     async def all(self) -> list[ExperimentSummary]:
         return list(self.held.values())

@@ -29,7 +29,7 @@ class ScriptedExperiments:
 
     def __init__(self) -> None:
         self.jobs: dict[str, Job] = {}
-        self.owners: dict[str, str] = {}
+        self.tokens: dict[str, str] = {}
         self.documents: dict[str, dict[str, Any]] = {}
         self.records: dict[str, list[dict[str, Any]]] = {}
         self.happened: dict[str, list[Event]] = {}
@@ -144,17 +144,17 @@ class ScriptedExperiments:
 
     # What the REST interface asks (archipel.server.rest.ExperimentService)
 
-    async def submit(self, job: Job, owner: str) -> ExperimentView:
+    async def submit(self, job: Job, token: str) -> ExperimentView:
         self.loop = asyncio.get_running_loop()
         known = self.jobs.get(job.experiment)
         if known is not None and known != job:
             raise Conflict(f"experiment {job.experiment}", "exists with another job", "choose another name")
         if known is None:
             self.jobs[job.experiment] = job
-            self.owners[job.experiment] = owner
+            self.tokens[job.experiment] = token
             self.documents[job.experiment] = {
                 "experiment": job.experiment,
-                "owner": "anna",
+                "asked_by": "anna",
                 "job": job,
                 "job_hash": job_hash(job),
                 "state": "waiting",
@@ -174,9 +174,9 @@ class ScriptedExperiments:
                 await self._answer(job.experiment, site, "approved")
         return await self.get(job.experiment)
 
-    async def owner(self, experiment: str) -> str:
+    async def token(self, experiment: str) -> str:
         await self.get(experiment)
-        return self.owners[experiment]
+        return self.tokens[experiment]
 
     async def all(self) -> list[ExperimentSummary]:
         return [ExperimentSummary.model_validate(document) for document in self.documents.values()]

@@ -149,6 +149,7 @@ class Served:
     federation: ServerContext
     experiments: Any
     changes: list[int]
+    context: RestContext
 
     @property
     def url(self) -> str:
@@ -184,6 +185,6 @@ async def serving(
     server = RestServer(create_app(context), federation.state, bound, federation.limits)
     await server.start()
     try:
-        yield Served(federation, experiments, changes)
+        yield Served(federation, experiments, changes, context)
     finally:
         await server.stop()

@@ -100,11 +100,11 @@ def take_offer(site: StateFolder, offer_limits: OfferLimits = OFFER_LIMITS, **ch
 class Terminal:
     """The site's command line on one state folder."""
 
-    def __init__(self, state: Path) -> None:
-        self.state = state
+    def __init__(self, state: Path, columns: str = "200") -> None:
+        self.state, self.columns = state, columns
 
     def __call__(self, *words: str, answer: str | None = None) -> Result:
-        environment = {"ARCHIPEL_SITE_STATE": str(self.state), "COLUMNS": "200"}
+        environment = {"ARCHIPEL_SITE_STATE": str(self.state), "COLUMNS": self.columns}
         return CliRunner().invoke(app, list(words), input=answer, env=environment)
 
     def json(self, *words: str) -> object:

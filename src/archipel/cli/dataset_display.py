@@ -11,10 +11,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from archipel.cli.rows import Lines
 from archipel.cli.site_terminal import Screen, console, print_table
 from archipel.vocabulary import BadInput
 from archipel.vocabulary.counting import abbreviate, pluralise
-from archipel.vocabulary.visible import escape_hidden_lines
+from archipel.vocabulary.visible import escape_hidden, escape_hidden_lines
 
 if TYPE_CHECKING:
     from archipel.data import Answer, ColumnMapping, ColumnSummary, DataIssue, DataMapping, DataSchema
@@ -241,7 +242,7 @@ def print_needs(screen: Screen, experiment: str, answers: Iterable[Answer]) -> N
 
     screen.print(f"needs of {experiment}:")
     for answer in answers:
-        screen.print(escape_hidden_lines(f"- {answer}"))
+        screen.print(Lines(escape_hidden(f"- {answer}")))
 
 
 def print_datasets(rows: Sequence[DatasetRow]) -> None:

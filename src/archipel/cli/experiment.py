@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Experiments at a server: list, watch, steer, report, download.", no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(help="The experiment's name.")]
-_COLUMNS = ("experiment", "state", "round", "rounds", "owner", "created", "reason")
+_COLUMNS = ("experiment", "state", "round", "rounds", "asked_by", "created", "reason")
 
 
 @app.command("list")

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
 
 from archipel.site.state import SiteJournalKind
+from archipel.vocabulary.visible import escape_hidden, quote
 
 if TYPE_CHECKING:
     from archipel.governance import JournalEntry
+
+_WORDS = re.compile(r'[^\s,;()"\\]*(?: [^\s,;()"\\]+)*')
+"""A text without anything that stands between two fields; any other is quoted."""
 
 
 def rows(
@@ -35,12 +40,15 @@ def plain(value: JsonValue) -> str:
 
     >>> plain({"name": "brains", "note": "", "labels": {"1": "front"}, "columns": [{"name": "age", "unit": ""}]})
     'name brains, labels (1 front), columns (name age)'
+    >>> plain({"asked_by": "Anna, by console:berta"})
+    'asked_by "Anna, by console:berta"'
     """
     if isinstance(value, Mapping):
         return ", ".join(f"{name} {_inner(part)}" for name, part in value.items() if part not in ("", None, {}, []))
     if isinstance(value, list):
         return ", ".join(map(_inner, value))
-    return str(value)
+    text = str(value)
+    return text if _WORDS.fullmatch(text) and escape_hidden(text) == text else quote(text)
 
 
 def _inner(value: JsonValue) -> str:

@@ -1,15 +1,20 @@
 """How a serving process logs: one line per event on standard error, for its own events and those of its libraries.
 
-A traceback shows the code's lines and never the values of variables, which may be secrets or people's data.
+A traceback shows the code's lines and never the values of variables, which may be secrets or people's data. What
+another party wrote can hide nothing and begins no line.
 """
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
+from typing import TextIO
 
 import structlog
-from structlog.typing import Processor
+from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
+
+from archipel.vocabulary.visible import escape_hidden, escape_hidden_lines
 
 
 def configure_logs(level: str) -> None:
@@ -18,10 +23,9 @@ def configure_logs(level: str) -> None:
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _visible,
     ]
-    render = structlog.dev.ConsoleRenderer(
-        colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
-    )
+    render = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=_visible_traceback)
     structlog.configure(
         processors=[*steps, render],
         wrapper_class=structlog.make_filtering_bound_logger(level),
@@ -36,3 +40,13 @@ def configure_logs(level: str) -> None:
         )
     )
     logging.basicConfig(level=logging.WARNING, handlers=[libraries], force=True)
+
+
+def _visible(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    return {key: escape_hidden(value) if isinstance(value, str) else value for key, value in event.items()}
+
+
+def _visible_traceback(stream: TextIO, error: ExcInfo) -> None:
+    written = io.StringIO()
+    structlog.dev.plain_traceback(written, error)
+    stream.write(escape_hidden_lines(written.getvalue()))

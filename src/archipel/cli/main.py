@@ -120,8 +120,10 @@ def _print_error(text: str) -> None:
 
     from archipel.vocabulary.visible import escape_hidden
 
-    # A part of it may come from another party: invisible characters are written out.
-    line = Text.assemble(("error: ", "bold red"), (escape_hidden(text, keep="\n"), "red"))
+    # A part of it may come from another party: invisible characters are written out, and no further line passes for an
+    # error of its own.
+    shown = escape_hidden(text, keep="\n").replace("\n", "\n  ")
+    line = Text.assemble(("error: ", "bold red"), (shown, "red"))
     # A terminal wraps the line as it likes; a log or a pipe gets it whole.
     console = Console(stderr=True)
     console.print(line, soft_wrap=True, highlight=False)

@@ -134,7 +134,7 @@ def _print_status(status: ServerStatus, state: Path) -> None:
         {
             "experiment": summary.experiment,
             "state": summary.state,
-            "asked by": summary.owner,
+            "asked_by": summary.asked_by,
             "round": f"{summary.round} of {summary.rounds}",
             "created": summary.created,
             "reason": summary.reason or "",

@@ -41,7 +41,7 @@ def join_token_create(
     print(issued.token.encode())
     # Only the token goes to standard output, so that it can be piped into a message.
     until = readable(issued.expires_at)
-    typer.echo(f"lets {site_name} join once, until {until}; at the site: archipel site join TOKEN", err=True)
+    typer.echo(f"lets {site_name} join once, until {until}; at the site: archipel site join", err=True)
     if issued.rejoins:
         again = "joining again revokes its other certificates and requires its present identity key"
         typer.echo(f"{site_name} is enrolled already: {again}", err=True)
@@ -145,7 +145,7 @@ def certificate_revoke(
 def token_create(
     name: Annotated[str, typer.Argument(help="The person or program it is for.")],
     state: State,
-    scope: Annotated[list[str] | None, typer.Option(help="read, research or operate; may be repeated.")] = None,
+    scope: Annotated[list[str] | None, typer.Option(help="read, models, research or operate; may be repeated.")] = None,
     days: Annotated[float | None, typer.Option(help="Days until it expires (by default as in server.toml).")] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.padding import Padding
-from rich.syntax import Syntax
-from rich.text import Text
 
+from archipel.cli import secrets
+from archipel.cli.connecting import Proxy
 from archipel.cli.dataset_display import listing_problems, print_datasets
 from archipel.cli.json_option import AsJson
+from archipel.cli.offer_display import print_earlier, print_offers, show_offer
 from archipel.cli.site_check import check
 from archipel.cli.site_cohort import cohort_app
 from archipel.cli.site_dataset import dataset_app
@@ -30,15 +30,12 @@ from archipel.cli.site_terminal import (
     opened,
     person,
     print_json,
-    print_table,
     words,
 )
-from archipel.vocabulary.visible import escape_hidden_lines
+from archipel.vocabulary.visible import escape_hidden_lines, quote, quote_name
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from archipel.site.services import OfferDocument, OfferRow, OptOutList
+    from archipel.site.services import OptOutList
 
 app = typer.Typer(name="site", help="A hospital's site: data, approvals, journal and the agent.", no_args_is_help=True)
 app.add_typer(dataset_app)
@@ -46,10 +43,6 @@ app.add_typer(cohort_app)
 app.add_typer(journal_app)
 app.add_typer(errors_app)
 dataset_app.command("report")(dataset_report)
-
-
-_LONGEST_LINE = 2_000
-"""Characters of a line of a plan that is shown in colours: their time grows with the square of a line's length."""
 
 
 @app.callback()
@@ -70,18 +63,29 @@ def init(
     site.close()
 
 
-@app.command()
+# Read by hand, so that a token that is given as an argument is refused in words that do not repeat it.
+@app.command(context_settings={"allow_extra_args": True})
 def join(
-    token: Annotated[str, typer.Argument(help="The join token (archipel1...) that the server's operator gave you.")],
+    context: typer.Context,
     state: State,
-    proxy: Annotated[str | None, typer.Option("--proxy", help="http://host:port of a web proxy.")] = None,
+    token_file: Annotated[
+        str | None,
+        typer.Option(
+            "--token-file",
+            metavar="FILE",
+            help="The file with the join token (archipel1...), or - (by default ARCHIPEL_JOIN_TOKEN or "
+            "ARCHIPEL_JOIN_TOKEN_FILE, else a prompt or standard input).",
+        ),
+    ] = None,
+    proxy: Proxy = None,
 ) -> None:
     """Join the federation that a join token names."""
     from archipel.site.membership import enrolment
 
+    token = secrets.join_token(token_file, context.args)
     with opened(state) as site:
         joined = enrolment.join(site, token, proxy)
-        console().print(f"site {site.name} joined {joined.name} ({joined.grpc}); next: archipel site start")
+        console().print(f"site {site.name} joined {quote_name(joined.name)} ({joined.grpc}); next: archipel site start")
 
 
 app.command()(renew)
@@ -110,19 +114,19 @@ def status(state: State, as_json: AsJson = False) -> None:
         return
     screen, federation, link = console(), overview.federation, overview.link
     screen.print(f"site {overview.site}, agent {overview.agent}, sandbox {overview.sandbox}")
-    screen.print(
-        f"federation {federation.name} at {federation.grpc}, certificate until {overview.certificate_until}"
-        if federation
-        else "has not joined a federation yet"
-    )
+    if federation is None:
+        screen.print("has not joined a federation yet")
+    else:
+        name, until = quote_name(federation.name), overview.certificate_until
+        screen.print(f"federation {name} at {federation.grpc}, certificate until {until}")
     if link is not None:
-        stands = "connected" if link.connected else f"not connected: {link.problem}"
+        stands = "connected" if link.connected else f"not connected: {quote(link.problem)}"
         screen.print(words(f"{stands} (since {link.since})"))
     for fault in overview.server_journal_faults:
         screen.print(f"the server's journal lost or changed lines: {fault}; ask its operator which of the two happened")
     print_datasets(overview.datasets)
     _print_opt_outs(overview.opt_outs)
-    _print_offers(overview.experiments)
+    print_offers(overview.experiments)
 
 
 def _print_opt_outs(opt_outs: OptOutList | None) -> None:
@@ -139,14 +143,6 @@ def _print_opt_outs(opt_outs: OptOutList | None) -> None:
     screen.print(f"{OPT_OUT} names {opt_outs.patients} patients{nobody}")
     for one in opt_outs.also_there:
         screen.print(escape_hidden_lines(f"the patient of line {one.line} {one.advice}"))
-
-
-def _print_offers(rows: Sequence[OfferRow]) -> None:
-    if not rows:
-        console().print("no experiment has been offered yet")
-        return
-    columns = ["experiment", "state", "asked_by", "title", "plan", "rounds", "offered_at", "note"]
-    print_table(columns, [dict(row) for row in rows])
 
 
 @app.command()
@@ -167,44 +163,13 @@ def plans(
             if as_json:
                 print_json([row.model_dump(mode="json") for row in rows])
             else:
-                _print_offers(rows)
+                print_offers(rows)
             return
         offer = offer_documents.document(site, offer_documents.full_name(site, experiment), dataset)
     if as_json:
         print_json(offer.model_dump(mode="json"))
     else:
-        _show(offer)
-
-
-def _show(offer: OfferDocument) -> None:
-
-    screen = console()
-    screen.print(Text(f"experiment {offer.experiment} ({offer.state.value})", style="bold"))
-    _print_earlier(offer)
-    for question, answer in offer.explanation:
-        screen.print(Text(f"\n{question}", style="bold"))
-        # Every line is indented: an answer quotes other parties, whose lines must not look like a question.
-        screen.print(Padding(Text(escape_hidden_lines(answer)), (0, 0, 0, 2)))
-    plan = offer.job.plan
-    for path in plan.paths:
-        what = "The plan" if path == plan.entry else "A file of the plan"
-        screen.print(Text(f"\n{what}, {path}, {plan.files[path]}", style="bold"))
-        if offer.files is None:
-            screen.print("has not been fetched yet; the running agent fetches it")
-        else:
-            text = escape_hidden_lines(offer.files[path])
-            screen.print(_in_colours(text) if max(map(len, text.split("\n"))) <= _LONGEST_LINE else Text(text))
-    screen.print(Text(f"\njob {offer.job_hash}"))
-
-
-def _in_colours(text: str) -> Syntax:
-    return Syntax(text, "python", line_numbers=True, word_wrap=True, background_color="default")
-
-
-def _print_earlier(offer: OfferDocument) -> None:
-    """What was decided here before, each decision on a line."""
-    for decision in offer.earlier:
-        console().print(escape_hidden_lines(f"decided before: {decision}").replace("\n", " "))
+        show_offer(offer)
 
 
 app.command()(check)
@@ -221,7 +186,7 @@ def approve(
             "--cohort", help="A version that was frozen before; without it, the dataset is frozen as it is now."
         ),
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask; for scripts.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask; for scripts, with --job.")] = False,
     job: Annotated[str | None, typer.Option("--job", help="Approve only the job with this hash.")] = None,
     note: Note = "",
 ) -> None:
@@ -239,14 +204,15 @@ def approve(
         with screen.progress(reading) as show:
             asked = approvals.prepare(site, name, dataset=dataset, version=version, job_hash=job, watch=Watch(show))
         if yes:
-            _print_earlier(asked.offer)
+            print_earlier(asked.offer)
         else:
-            _show(asked.offer)
+            show_offer(asked.offer)
         for warning in asked.warnings:
             screen.print(f"warning: {warning}")
         if not yes and not typer.confirm("Run this on this site's data?", default=False):
             screen.print("nothing was approved")
             raise typer.Exit(1)
+        screen.print(f"approving job {asked.job_hash} of {name}")
         with screen.progress(reading) as show:
             done = approvals.approve(
                 site, name, job_hash=asked.job_hash, cohort_hash=asked.cohort_hash,

@@ -8,7 +8,7 @@ import typer
 
 from archipel.cli.json_option import AsJson
 from archipel.cli.site_terminal import Screen, State, console, opened, person, print_json
-from archipel.vocabulary.visible import escape_hidden_lines
+from archipel.vocabulary.visible import escape_hidden
 
 if TYPE_CHECKING:
     from archipel.site.checks import CheckResult
@@ -84,6 +84,5 @@ def _say(screen: Screen, result: CheckResult) -> None:
     screen.print(f"{result.step}: {'go' if result.go else 'fix this first'}")
     for one in result.findings:
         screen.print(
-            f"  {one.sign:<4}  {escape_hidden_lines(one.what)}"
-            + (f": {escape_hidden_lines(one.message)}" if one.message else "")
+            f"  {one.sign:<4}  {escape_hidden(one.what)}" + (f": {escape_hidden(one.message)}" if one.message else "")
         )

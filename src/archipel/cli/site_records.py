@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from archipel.cli.json_option import AsJson
+from archipel.cli.rows import Lines
 from archipel.cli.site_terminal import Experiment, State, console, opened, person, print_json, print_table
 from archipel.vocabulary import BadInput, Conflict
 from archipel.vocabulary.remedies import ExportJournal
-from archipel.vocabulary.visible import escape_hidden_lines
+from archipel.vocabulary.visible import quote_lines
 
 if TYPE_CHECKING:
     from archipel.governance import JournalHead
@@ -203,8 +204,10 @@ def errors_show(
 
     with opened(state) as site:
         found = failures.texts(site, offer_documents.full_name(site, experiment), round_number)
+    screen = console()
     for one in found:
-        typer.echo(f"{one.task}: {one.failure}\n{escape_hidden_lines(one.text)}")
+        screen.print(f"{one.task}: {one.failure}")
+        screen.print(Lines(quote_lines(one.text)))
 
 
 @errors_app.command("release")

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from archipel.cli.times import readable
-from archipel.vocabulary.visible import escape_hidden_lines
+from archipel.vocabulary.visible import escape_hidden, escape_hidden_lines
 
 if TYPE_CHECKING:
     from archipel.site.state import StateFolder
@@ -62,8 +62,8 @@ class Screen:
         self._console = Console(highlight=False, markup=False)
 
     def print(self, *objects: RenderableType) -> None:
-        """Print them on a line."""
-        self._console.print(*(readable(one) if isinstance(one, str) else one for one in objects))
+        """Print them on a line; nothing in a text is hidden."""
+        self._console.print(*(escape_hidden_lines(readable(one)) if isinstance(one, str) else one for one in objects))
 
     def status(self, text: str) -> Status:
         """What is being done, shown while the block runs."""
@@ -93,7 +93,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Mapping[str, object]]) ->
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*(Text(escape_hidden_lines(words(row[column]))) for column in columns))
+        table.add_row(*(Text(escape_hidden(words(row[column]))) for column in columns))
     console().print(table)
 
 

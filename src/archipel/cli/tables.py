@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 
 from archipel.cli.times import readable
-from archipel.vocabulary.visible import escape_hidden
+from archipel.vocabulary.visible import escape_hidden, quote_lines
 
 _WHOLE = {"id", "serial"}
 """Columns whose values are names: never broken over lines."""
@@ -33,7 +33,10 @@ def show(title: str, rows: Sequence[Mapping[str, object]], as_json: bool) -> Non
 
 
 def cell(value: object) -> str:
-    """A value in a few words: times without fractions, yes and no, a dash for nothing; nothing hidden in it."""
+    """A value in a few words: times without fractions, yes and no, a dash for nothing; nothing hidden in it.
+
+    Only the text of another party has several lines: each has a bar.
+    """
     match value:
         case None:
             return "-"
@@ -41,4 +44,5 @@ def cell(value: object) -> str:
             return "yes" if value else "no"
         case list() | tuple():
             return escape_hidden(" ".join(str(one) for one in value))
-    return escape_hidden(readable(str(value)), keep="\n")
+    text = readable(str(value))
+    return quote_lines(text) if "\n" in text else escape_hidden(text)

@@ -21,6 +21,7 @@ from archipel.storage import utc_now
 from archipel.tensors import document_hash
 from archipel.vocabulary import Hash, JsonObject, Record
 from archipel.vocabulary.bounds import EXACT
+from archipel.vocabulary.visible import escape_hidden
 
 GENESIS = "sha256:" + "0" * 64
 SERVER_JOURNAL = "server"
@@ -78,10 +79,12 @@ class HeadFault(Record):
 
     def __str__(self) -> str:
         kept, shown = self.kept, self.shown
+        # The time is the other party's text.
+        then, now = escape_hidden(kept.at), escape_hidden(shown.at)
         if shown.number >= kept.number:
-            what = f"line {kept.number} is not the same on {kept.at} and on {shown.at}"
+            what = f"line {kept.number} is not the same on {then} and on {now}"
         else:
-            what = f"line {kept.number} existed on {kept.at}; on {shown.at} line {shown.number} was the last"
+            what = f"line {kept.number} existed on {then}; on {now} line {shown.number} was the last"
         return f"{what}: a backup was restored there, or lines were removed or written again"
 
 

@@ -1,8 +1,8 @@
 """A plan's source as text: the one text that people read, that is hashed and that runs.
 
 Python obeys a coding cookie when it compiles bytes, and starts a new line at a lone carriage return, where a page shows
-neither. So the bytes are decoded as UTF-8 once, everything that would make the two differ is refused, and the text is
-compiled.
+neither; other programs start a line where Python does not. So the bytes are decoded as UTF-8 once, everything that
+would make them differ is refused, and the text is compiled.
 ``letters`` says which characters stand where.
 """
 
@@ -15,11 +15,17 @@ import tokenize
 from archipel.plans.letters import refused_character
 from archipel.vocabulary import BadInput, ErrorCode, Thing
 
+_BREAK = "which some programs take for the end of a line and Python does not,"
 _UNSEEN = {
     "\0": ("a NUL character", "remove it"),
     "\f": ("a form feed", "remove it"),
     "\ufeff": ("a byte order mark", "save it as UTF-8 without one"),
+} | {
+    one: (f"the character U+{ord(one):04X}, {_BREAK}", "remove it; in a string write it as an escape sequence")
+    for one in "\v\x1c\x1d\x1e\x85\u2028\u2029"
 }
+"""What Python compiles otherwise than it is shown: with the characters of the second part, a traceback, which counts
+lines as ``str.splitlines`` does, would show another line than the one that failed."""
 _TOO_DEEP = (RecursionError, MemoryError)
 """What Python raises for source that is nested too deeply: its parser, and the steps after it."""
 
@@ -28,7 +34,8 @@ def plan_text(source: bytes, file_name: str) -> str:
     """The text of a plan's source.
 
     Raises BadInput (code ``bad-plan``) when the bytes are not UTF-8, name another encoding in a coding line (PEP 263),
-    or hold a lone carriage return, a form feed, a NUL, a byte order mark, or a character that ``letters`` refuses.
+    or hold a lone carriage return, another line separator than CR LF and LF, a NUL, a byte order mark, or a character
+    that ``letters`` refuses.
     """
     try:
         text = source.decode("utf-8")

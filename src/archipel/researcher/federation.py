@@ -8,7 +8,6 @@ import re
 import secrets
 import warnings
 from collections.abc import Mapping
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -34,7 +33,7 @@ from archipel.vocabulary import (
     Value,
     WorkerLimits,
 )
-from archipel.vocabulary.visible import escape_hidden
+from archipel.vocabulary.visible import escape_hidden, escape_markup, quote_name
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -104,7 +103,7 @@ class Federation:
 
     def _repr_html_(self) -> str:
         table: str = self.datasets().to_html(index=False, border=0)
-        return f"<p><b>{escape(escape_hidden(self.name))}</b></p>{table}"
+        return f"<p><b>{escape_markup(self.name)}</b></p>{table}"
 
     def sites(self) -> DataFrame:
         """One row per site: whether it is connected, when it was last seen, how many datasets it discloses."""
@@ -128,9 +127,11 @@ class Federation:
             {
                 "site": site.site,
                 "dataset": dataset.name,
-                "kind": dataset.kind,
+                "kind": quote_name(dataset.kind),
                 "subjects": dataset.subjects,
-                "labels": ", ".join(f"{value} {name}" for value, name in dataset.labels.items()),
+                "labels": ", ".join(
+                    f"{quote_name(value)} {quote_name(name)}" for value, name in dataset.labels.items()
+                ),
                 "modalities": ", ".join(dataset.modalities),
                 "columns": ", ".join(map(_column, dataset.columns)),
                 "values": ", ".join(f"{name}: {values}" for name, values in dataset.values.items()),
@@ -306,5 +307,6 @@ def _terms(rounds: int, quorum: int, deadline: float, grace: float, retries: int
 
 
 def _column(column: DisclosedColumn) -> str:
-    unit = f" [{column.unit}]" if column.unit else ""
-    return f"{column.name}{unit}" + (f" ({' | '.join(column.categories)})" if column.categories else "")
+    unit = f" [{quote_name(column.unit)}]" if column.unit else ""
+    categories = " | ".join(map(quote_name, column.categories))
+    return f"{quote_name(column.name)}{unit}" + (f" ({categories})" if categories else "")

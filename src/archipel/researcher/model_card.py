@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from itertools import groupby
@@ -10,10 +11,11 @@ from itertools import groupby
 from archipel.researcher.tables import measured_after
 from archipel.transport.rest import ExperimentView, ModelView, RoundView
 from archipel.vocabulary import Job, MetricSpec, worst_site
-from archipel.vocabulary.visible import escape_hidden
+from archipel.vocabulary.visible import escape_hidden, quote_name
 
 _BESIDE = "came with it, in the folder beside this card whose name ends in `-plan`"
 _BASELINES = {"federated": "federated, last round"}
+_MARKS = re.compile(r"[\\`*_{}\[\]<>#|&~!]")
 
 
 def model_card(
@@ -32,8 +34,9 @@ def model_card(
     local = model.name.removeprefix("local:") if model.name.startswith("local:") else None
     per_site = _at_each_site(model, document, rounds, local)
     sections = [
-        f"# Model card: {job.title or job.experiment}, {model.name}",
-        f"**Purpose**: {job.description or 'not stated by the researcher'}",
+        f"# Model card: {job.experiment}, {model.name}",
+        _quoted("Title", job.title),
+        _quoted("Purpose", job.description) or "**Purpose**: not stated by the researcher",
         _what_it_is(job, model, document, local),
         _lineage(job, job_hash, model),
         _contributions(job, committed, document, local),
@@ -45,12 +48,23 @@ def model_card(
     return escape_hidden("\n\n".join(section for section in sections if section) + "\n", keep="\n")
 
 
+def _quoted(what: str, text: str) -> str:
+    """The researcher's words as they are: in lines that are indented, nothing is a heading, a link or markup."""
+    lines = "\n".join(f"    {line}" for line in text.split("\n"))
+    return f"**{what}**, in the researcher's words:\n\n{lines}" if text else ""
+
+
+def _inline(text: str) -> str:
+    """A text within a line or a cell, with nothing in it that Markdown or HTML would read."""
+    return _MARKS.sub(r"\\\g<0>", quote_name(text))
+
+
 def _what_it_is(job: Job, model: ModelView, document: ExperimentView, local: str | None) -> str:
     count = sum(spec.elements for spec in job.tensors.tensors)
     kind = f"trained at {local} alone, a baseline" if local else f"after round {model.round} of {job.terms.rounds}"
-    labels = ", ".join(f"{value} {name}" for value, name in sorted(job.needs.labels.items()))
+    labels = ", ".join(f"{value} {_inline(name)}" for value, name in sorted(job.needs.labels.items()))
     target = job.needs.target
-    classes = ", ".join(f"{place} {name}" for place, name in enumerate(target.categories)) if target else ""
+    classes = ", ".join(f"{place} {_inline(name)}" for place, name in enumerate(target.categories)) if target else ""
     asked = "".join(
         (
             f", labels {labels}" if labels else "",
@@ -58,12 +72,13 @@ def _what_it_is(job: Job, model: ModelView, document: ExperimentView, local: str
             f" ({classes})" if classes else "",
         )
     )
+    asked_by = _inline(document.asked_by) if document.asked_by else "an unnamed token"
     lines = [
         f"- **Model**: {model.name} ({kind})",
         f"- **Values**: {count:,} in {len(job.tensors.tensors)} tensors, {job.tensors.nbytes:,} bytes",
         f"- **Plan**: {_plan(job)}",
         f"- **Data it needs**: {job.needs.kind}{asked}",
-        f"- **Experiment**: {job.experiment}, submitted by {document.owner or 'an unnamed token'}",
+        f"- **Experiment**: {job.experiment}, asked by {asked_by}",
         f"- **When** (UTC): {_when(document)}",
     ]
     return "\n".join(lines)
@@ -130,10 +145,9 @@ def _hyper_parameters(job: Job, committed: Sequence[RoundView]) -> str:
             (value, [attempt.round for attempt in attempts])
             for value, attempts in groupby(committed, key=lambda attempt: attempt.arguments.get(name))
         ]
-        spans = [f"{value} (rounds {there[0]}-{there[-1]})" for value, there in runs]
-        rows.append(
-            f"| {name} | {', '.join(spans) if len(runs) > 1 else (runs[0][0] if runs else job.arguments[name])} |"
-        )
+        spans = [f"{_inline(str(value))} (rounds {there[0]}-{there[-1]})" for value, there in runs]
+        only = _inline(str(runs[0][0] if runs else job.arguments[name]))
+        rows.append(f"| {name} | {', '.join(spans) if len(runs) > 1 else only} |")
     return "## Hyper-parameters\n\n| name | value |\n|---|---|\n" + "\n".join(rows) if rows else ""
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from html import escape
 
 from archipel.researcher.tables import measured_after
 from archipel.transport.rest import (
@@ -21,7 +20,7 @@ from archipel.transport.rest import (
 )
 from archipel.vocabulary import Job, TaskKind
 from archipel.vocabulary.states import ApprovalState, ExperimentState
-from archipel.vocabulary.visible import escape_hidden
+from archipel.vocabulary.visible import escape_hidden, escape_markup, quote
 
 _BARS = "▁▂▃▄▅▆▇█"
 _STAGES = {
@@ -106,7 +105,7 @@ class Progress:
             part = last.sites.get(site) if last else None
             now = self.doing.get(site) or (str(part.state) if part else "")
             if part and part.failure:
-                now = f"{now}: {part.failure}"
+                now = f"{now}: {quote(str(part.failure))}"
             measured = (after.get(site, {}) if produced else part.validation) if part else {}
             numbers = [(part.metrics if part else {}).get(name) for name in training]
             numbers += [measured.get(name) for name in validation]
@@ -136,19 +135,19 @@ class Progress:
     def html(self) -> str:
         """The same as a table in HTML, which every notebook shows without widgets."""
         headers, rows = self.table()
-        head = "".join(f"<th style='text-align:left'>{escape(text)}</th>" for text in headers)
+        head = "".join(f"<th style='text-align:left'>{escape_markup(text)}</th>" for text in headers)
         body = "".join(
-            "<tr>" + "".join(f"<td style='text-align:left'>{escape(cell)}</td>" for cell in row) + "</tr>"
+            "<tr>" + "".join(f"<td style='text-align:left'>{escape_markup(cell)}</td>" for cell in row) + "</tr>"
             for row in rows
         )
         course = "".join(
-            f"<div><code>{escape(name)} {sparkline(values)}</code> {values[-1]:.4f}</div>"
+            f"<div><code>{escape_markup(name)} {sparkline(values)}</code> {values[-1]:.4f}</div>"
             for name, values in self.course()
         )
         remarks = [*self.remarks(), escape_hidden(self.notice)]
-        notice = "".join(f"<p><em>{escape(text)}</em></p>" for text in remarks if text)
+        notice = "".join(f"<p><em>{escape_markup(text)}</em></p>" for text in remarks if text)
         return (
-            f"<div><p><strong>{escape(self.headline())}</strong></p>"
+            f"<div><p><strong>{escape_markup(self.headline())}</strong></p>"
             f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{course}{notice}</div>"
         )
 
@@ -167,7 +166,7 @@ def advance(progress: Progress, event: Event) -> Progress:
         case UpdateReceived(site=site):
             return replace(progress, doing={**progress.doing, site: "delivered"})
         case SiteFailed(site=site, failure=failure):
-            outcome = f"failed: {failure}"
+            outcome = f"failed: {quote(str(failure))}"
             return replace(progress, doing={**progress.doing, site: outcome}, notice=f"{site} {outcome}")
         case ErrorReleased() as body:
             return replace(progress, released=(*progress.released, _released(body)))
@@ -190,8 +189,8 @@ def sparkline(values: list[float], width: int = 40) -> str:
 
 def _released(body: ErrorReleased) -> str:
     """One line of an error's full text: its last, which names the error."""
-    lines = [line.strip() for line in body.detail.splitlines() if line.strip()]
-    last = lines[-1][:300] if lines else "an empty text"
+    lines = [line.strip() for line in body.detail.split("\n") if line.strip()]
+    last = quote(lines[-1][:300]) if lines else "an empty text"
     return f"{body.site} released its error text of round {body.round}: {last} (in full: .failures)"
 
 
@@ -205,11 +204,11 @@ def draft_html(job: Job, left_out: Mapping[str, str]) -> str:
     rows += [(site, f"left out: {reason}") for site, reason in left_out.items()]
     cell = "<td style='text-align:left'>{}</td>"
     body = "".join(
-        f"<tr>{cell.format(escape(site))}{cell.format(escape(escape_hidden(what)))}</tr>" for site, what in rows
+        f"<tr>{cell.format(escape_markup(site))}{cell.format(escape_markup(what))}</tr>" for site, what in rows
     )
     return (
-        f"<div><p><strong>{escape(job.experiment)}</strong> · draft, not submitted yet · {job.terms.rounds} rounds · "
-        f"quorum {job.terms.quorum} of {len(job.roster)} sites</p><table><thead><tr>"
+        f"<div><p><strong>{escape_markup(job.experiment)}</strong> · draft, not submitted yet · "
+        f"{job.terms.rounds} rounds · quorum {job.terms.quorum} of {len(job.roster)} sites</p><table><thead><tr>"
         "<th style='text-align:left'>site</th><th style='text-align:left'>dataset</th></tr></thead>"
         f"<tbody>{body}</tbody></table></div>"
     )

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from archipel.transport.messages import DatasetSummary
 from archipel.transport.rest import SiteView
 from archipel.vocabulary import ARRAY, BadInput, DataNeeds, RosterEntry, Thing, differing_values
-from archipel.vocabulary.visible import escape_hidden
+from archipel.vocabulary.visible import quote_name
 
 Wanted = Sequence[str] | Mapping[str, str | None] | None
 """Names of sites, or site to dataset (None: the one that fits); None alone: every site with one that fits."""
@@ -99,7 +99,7 @@ def _fitting(site: SiteView, needs: DataNeeds) -> list[str]:
 def _objection(dataset: DatasetSummary, needs: DataNeeds) -> str:
     """Why a dataset cannot be asked for, or nothing."""
     if dataset.kind != needs.kind:
-        return f"is of kind {dataset.kind}, the plan needs {needs.kind}"
+        return f"is of kind {quote_name(dataset.kind)}, the plan needs {needs.kind}"
     if _most(dataset.subjects) < needs.minimum_subjects:
         return f"has {dataset.subjects} subjects, the plan needs {needs.minimum_subjects}"
     # A site that named no labels is judged by its own policy and by the worker.
@@ -113,7 +113,7 @@ def _objection(dataset: DatasetSummary, needs: DataNeeds) -> str:
             continue
         is_other_type = disclosed.type and asked.type and disclosed.type != asked.type
         if is_other_type or disclosed.contradicts(asked):
-            return f"has values of {name} {escape_hidden(str(disclosed))}, the plan needs {asked}"
+            return f"has values of {name} {disclosed}, the plan needs {asked}"
     return ""
 
 
@@ -189,7 +189,7 @@ def _check_dataset(site: SiteView, name: str, needs: DataNeeds) -> None:
 
 
 def _labels(labels: Mapping[str, str]) -> str:
-    return escape_hidden(", ".join(f"{value} {name}" for value, name in labels.items()))
+    return ", ".join(f"{quote_name(value)} {quote_name(name)}" for value, name in labels.items())
 
 
 def _listed(names: Iterable[str]) -> str:

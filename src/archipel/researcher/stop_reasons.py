@@ -9,6 +9,7 @@ from archipel.transport.rest import ExperimentView, RoundView
 from archipel.vocabulary import ArchipelError, ErrorCode, Refused, Thing
 from archipel.vocabulary.remedies import ShowFailures
 from archipel.vocabulary.states import ApprovalState, ExperimentState
+from archipel.vocabulary.visible import quote
 
 
 def without_quorum(document: ExperimentView, quorum: int) -> Refused:
@@ -43,7 +44,7 @@ def unfinished(document: ExperimentView, newest: Sequence[RoundView]) -> Archipe
         Thing("experiment", name),
         f"is {document.state} after round {document.round} of {document.rounds}"
         + (f" ({reason})" if reason else "")
-        + "".join(f"; {site} failed: {failure}" for site, failure in list(failed.items())[:3]),
+        + "".join(f"; {site} failed: {quote(str(failure))}" for site, failure in list(failed.items())[:3]),
         f"see .history and .failures (archipel experiment failures {name})"
         + ("; continue with run() or resume()" if goes_on else ""),
         code=ErrorCode.CONFLICT,

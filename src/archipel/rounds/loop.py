@@ -36,6 +36,7 @@ from archipel.vocabulary import (
 from archipel.vocabulary.counting import pluralise
 from archipel.vocabulary.remedies import Nothing
 from archipel.vocabulary.states import ExperimentState, ParticipantStatus
+from archipel.vocabulary.visible import quote
 
 _log = structlog.get_logger("archipel.rounds")
 T = TypeVar("T")
@@ -295,7 +296,8 @@ class ExperimentLoop:
         self._not_before = self.clock() + pause
         awaited = any(state in (ParticipantStatus.LATE, ParticipantStatus.MISSING) for state in opened.sites.values())
         if not awaited and opened.failures and not any(failure.retry for failure in opened.failures.values()):
-            self._for_good = "; ".join(f"{site}: {failure}" for site, failure in sorted(opened.failures.items()))
+            failed = sorted(opened.failures.items())
+            self._for_good = "; ".join(f"{site}: {quote(str(failure))}" for site, failure in failed)
 
     async def _expel(self, opened: Opened, site: str, error: NotFiniteUpdate) -> None:
         failure = Failure(code=ErrorCode.NOT_FINITE, sentence=f"tensor {error.tensor} holds NaN or infinite values")

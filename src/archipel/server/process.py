@@ -13,7 +13,7 @@ import structlog
 
 from archipel.server.experiments import Experiments
 from archipel.server.membership import ServerContext
-from archipel.server.rest import RestContext, RestServer, create_app, listen
+from archipel.server.rest import RestContext, RestServer, create_app, end_unused, listen
 from archipel.server.sites import FederationServicer, announcing, presence
 from archipel.server.state import ServerState
 from archipel.transport import process_memory, start_grpc_server
@@ -73,6 +73,7 @@ async def _serve(federation: ServerContext) -> None:
             presence.follow(state, federation.registry, federation.limits, lambda: set(experiments.hub.streams))
         ),
         asyncio.create_task(announcing.follow(federation.database, last)),
+        asyncio.create_task(end_unused(context)),
     ]
     process_memory.freeze_gc()
     _log.info("serving", rest=settings.rest_url, grpc=settings.grpc_address)

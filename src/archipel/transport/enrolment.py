@@ -20,6 +20,8 @@ from archipel.vocabulary import ArchipelError, ErrorCode, Hash, Record, SiteName
 from archipel.vocabulary.jobs import PublicKey
 from archipel.vocabulary.remedies import JoinFederation
 
+ENROLMENT_HEADER = "Archipel-Join-Token"
+"""The header of an enrolment that names the join token's id, so that the server refuses strangers before their body."""
 _PREFIX = "archipel1."
 _Pem = Annotated[str, Field(max_length=20_000)]
 _Secret = Annotated[str, Field(min_length=1, max_length=200)]

@@ -17,7 +17,6 @@ from archipel.vocabulary import (
     Failure,
     Hash,
     InputValues,
-    Job,
     Name,
     Record,
     RoundClosed,
@@ -197,11 +196,12 @@ class Welcome(Record):
 class JobOffer(Record):
     """A job that asks for this site's approval, or that it has approved already.
 
+    Only its hash travels; a site that does not have the job fetches its canonical document under this hash, once.
     ``asked_by`` is the name of the access token that submitted it, as the server states it; a job names no person.
     """
 
     type: Literal["job"] = "job"
-    job: Job
+    experiment: ExperimentId
     job_hash: Hash
     asked_by: Annotated[str, Field(max_length=100)] = ""
 
@@ -278,7 +278,7 @@ class UploadStart(Record):
 
 
 class FetchStart(Record):
-    """Asks for a blob's bytes from ``offset`` on."""
+    """Asks for the bytes of a blob, or of a job's document, from ``offset`` on."""
 
     hash: Hash
     offset: Count = 0

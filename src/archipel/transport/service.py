@@ -9,7 +9,8 @@ from __future__ import annotations
 import errno
 import socket
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol
@@ -24,7 +25,8 @@ from archipel.transport.messages import FetchStart, FromServer, FromSite, Offset
 from archipel.transport.messages import UploadStart as UploadStartRecord
 from archipel.transport.reading import LONGEST_FROM_SERVER, LONGEST_FROM_SITE, LONGEST_START, read
 from archipel.transport.status import to_status
-from archipel.vocabulary import ArchipelError, BadInput, ErrorCode
+from archipel.vocabulary import ArchipelError, BadInput, ErrorCode, Thing
+from archipel.vocabulary.remedies import Nothing
 
 SERVICE = "archipel.Federation"
 OPTIONS: list[tuple[str, Any]] = [
@@ -40,8 +42,11 @@ SERVER_TAKES = ("grpc.max_receive_message_length", LONGEST_FROM_SITE)
 MOST_STREAMS = 16
 """Calls at a time on one connection of a site; a further one waits for its turn there. A site has one control stream,
 and a call for each tensor file that is being sent."""
-MOST_FETCHES = 32
-"""Fetches of one site at a time, over all its connections: each holds chunks in memory until the site takes them."""
+MOST_CALLS = {"Control": 8, "Fetch": 32, "Upload": 32, "Offset": 32, "Renew": 4}
+"""Calls of one site at a time, over all its connections: each holds memory, and many hold the server up for others. A
+site has one control stream; those before it may be connections that broke and are not noticed yet."""
+IDLE_MS = 300_000
+"""How long a connection without a call stays open; a site that is connected has its control stream."""
 HANDSHAKE_MS = 10_000
 """How long a connection may go without having shown a certificate."""
 SITE_WINDOW = 1 << 20
@@ -100,6 +105,7 @@ async def start_grpc_server(
         ("grpc.http2.lookahead_bytes", SERVER_WINDOW),
         ("grpc.max_concurrent_streams", MOST_STREAMS),
         ("grpc.server_handshake_timeout_ms", HANDSHAKE_MS),
+        ("grpc.max_connection_idle_ms", IDLE_MS),
     ]
     server = grpc.aio.server(options=options)
     handlers = {
@@ -149,7 +155,37 @@ def port_in_use(host: str, port: int) -> ArchipelError:
 Context = Any
 
 
+class _UnderWay:
+    """The calls of one method that are under way, by site."""
+
+    def __init__(self, method: str) -> None:
+        self._method, self._most = method, MOST_CALLS[method]
+        self._calls: Counter[str] = Counter()
+
+    @contextmanager
+    def one(self, peer: Peer) -> Iterator[None]:
+        """Count a call within the context. Raises ArchipelError (code lost) when the site has too many."""
+        if self._calls[peer.site] >= self._most:
+            raise ArchipelError(
+                Thing("site", peer.site),
+                f"has {self._most} calls of {self._method} under way",
+                "it is tried again",
+                code=ErrorCode.LOST,
+                values={"calls": self._most, "method": self._method},
+                command=Nothing(),
+            )
+        self._calls[peer.site] += 1
+        try:
+            yield
+        finally:
+            self._calls[peer.site] -= 1
+            if not self._calls[peer.site]:
+                del self._calls[peer.site]
+
+
 def _control(service: FederationService) -> Callable[[AsyncIterator[bytes], Context], Awaitable[None]]:
+    under_way = _UnderWay("Control")
+
     async def control(requests: AsyncIterator[bytes], context: Context) -> None:
         peer = _peer(context)
 
@@ -163,34 +199,31 @@ def _control(service: FederationService) -> Callable[[AsyncIterator[bytes], Cont
 
         async with _Reporting(context):
             service.admit(peer)
-            await service.control(peer, incoming(), send)
+            with under_way.one(peer):
+                await service.control(peer, incoming(), send)
 
     return control
 
 
 def _fetch(service: FederationService) -> Callable[[bytes, Context], Awaitable[None]]:
-    under_way: Counter[str] = Counter()
+    under_way = _UnderWay("Fetch")
 
     async def fetch(request: bytes, context: Context) -> None:
         peer = _peer(context)
-        under_way[peer.site] += 1
-        try:
-            async with _Reporting(context):
-                service.admit(peer)
-                if under_way[peer.site] > MOST_FETCHES:
-                    cause = f"has {MOST_FETCHES} fetches under way"
-                    raise ArchipelError(f"site {peer.site}", cause, "it is tried again", code=ErrorCode.LOST)
+        async with _Reporting(context):
+            service.admit(peer)
+            with under_way.one(peer):
                 start = read(FetchStart.model_validate, request, LONGEST_START)
                 async for chunk in service.fetch(peer, start):
                     service.admit(peer)
                     await context.write(chunk)
-        finally:
-            under_way[peer.site] -= 1
 
     return fetch
 
 
 def _upload(service: FederationService) -> Callable[[AsyncIterator[bytes], Context], Awaitable[bytes]]:
+    under_way = _UnderWay("Upload")
+
     async def upload(requests: AsyncIterator[bytes], context: Context) -> bytes:
         peer = _peer(context)
 
@@ -201,39 +234,46 @@ def _upload(service: FederationService) -> Callable[[AsyncIterator[bytes], Conte
 
         async with _Reporting(context):
             service.admit(peer)
-            stream = chunks()
-            try:
-                start = await anext(stream)
-            except StopAsyncIteration:
-                raise BadInput("upload", "is empty", "send its start first") from None
-            update = read(UploadStartRecord.model_validate, start, LONGEST_START)
-            await service.upload(peer, update, stream)
+            with under_way.one(peer):
+                stream = chunks()
+                try:
+                    start = await anext(stream)
+                except StopAsyncIteration:
+                    raise BadInput("upload", "is empty", "send its start first") from None
+                update = read(UploadStartRecord.model_validate, start, LONGEST_START)
+                await service.upload(peer, update, stream)
         return b"{}"
 
     return upload
 
 
 def _offset(service: FederationService) -> Callable[[bytes, Context], Awaitable[bytes]]:
+    under_way = _UnderWay("Offset")
+
     async def offset(request: bytes, context: Context) -> bytes:
         peer = _peer(context)
         reply = Offset(offset=0)
         async with _Reporting(context):
             service.admit(peer)
-            start = read(UploadStartRecord.model_validate, request, LONGEST_START)
-            reply = await service.offset(peer, start)
+            with under_way.one(peer):
+                start = read(UploadStartRecord.model_validate, request, LONGEST_START)
+                reply = await service.offset(peer, start)
         return reply.model_dump_json().encode()
 
     return offset
 
 
 def _renew(service: FederationService) -> Callable[[bytes, Context], Awaitable[bytes]]:
+    under_way = _UnderWay("Renew")
+
     async def renew(request: bytes, context: Context) -> bytes:
         peer = _peer(context)
         certificate = ""
         async with _Reporting(context):
             service.admit(peer)
-            wanted = read(RenewRequest.model_validate, request, LONGEST_START)
-            certificate = await service.renew(peer, wanted)
+            with under_way.one(peer):
+                wanted = read(RenewRequest.model_validate, request, LONGEST_START)
+                certificate = await service.renew(peer, wanted)
         return RenewReply(certificate=certificate).model_dump_json().encode()
 
     return renew

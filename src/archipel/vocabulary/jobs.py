@@ -201,6 +201,11 @@ class Job(Record):
         """The roster's site names in site order, the order in which updates are folded."""
         return tuple(sorted(entry.site for entry in self.roster))
 
+    @property
+    def blobs(self) -> frozenset[str]:
+        """The blobs that it names: its plan's files and its initial model."""
+        return frozenset((*self.plan.files.values(), self.initial_model))
+
     def release_of(self, field: str) -> Release:
         """How a field of an update (one of UPDATE_FIELDS) may leave a site, by this job's privacy terms.
 

@@ -11,7 +11,7 @@ from pydantic import Field, StringConstraints, model_validator
 from archipel.vocabulary.bounds import LONGEST_NAME, MOST_CATEGORIES, MOST_COLUMNS, MOST_LABELS, MOST_MODALITIES
 from archipel.vocabulary.names import Name
 from archipel.vocabulary.records import Many, Record
-from archipel.vocabulary.visible import escape_hidden
+from archipel.vocabulary.visible import quote_name
 
 DataKind = Literal["volumes", "table", "arrays"]
 """``volumes``: 3-D images on a grid in the patient's space; ``table``: named columns, one row per visit; ``arrays``:
@@ -70,7 +70,7 @@ class ValueRange(Record):
             span = f"from {low}" if low is not None else f"up to {high}" if high is not None else ""
         else:
             span = f"{low} to {high}"
-        return f"{span} {self.unit}".strip()
+        return f"{span} {quote_name(self.unit) if self.unit else ''}".strip()
 
 
 class InputValues(ValueRange):
@@ -151,7 +151,7 @@ def differing_values(by_site: Mapping[str, Mapping[str, InputValues]]) -> Iterat
     found: dict[str, dict[str, list[str]]] = {}
     for site, values in sorted(by_site.items()):
         for name, own in values.items():
-            if said := escape_hidden(str(own)):
+            if said := str(own):
                 found.setdefault(name, {}).setdefault(said, []).append(site)
     for name, groups in sorted(found.items()):
         if len(groups) > 1:

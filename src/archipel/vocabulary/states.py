@@ -82,8 +82,11 @@ class MemberState(StrEnum):
 
 
 class Scope(StrEnum):
-    """What an access token lets its owner do: read, submit and steer own experiments, or steer all and administer."""
+    """What an access token lets a person do: read, download any model, submit and steer own experiments, or steer all
+    and administer.
+    """
 
     READ = "read"
+    MODELS = "models"
     RESEARCH = "research"
     OPERATE = "operate"

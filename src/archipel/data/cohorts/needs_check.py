@@ -14,6 +14,7 @@ from archipel.data.samples import ColumnSummary, DataSchema
 from archipel.data.volumes import as_option, same_name
 from archipel.vocabulary import ColumnNeed, DataNeeds
 from archipel.vocabulary.counting import pluralise
+from archipel.vocabulary.visible import escape_hidden, quote_name
 
 _SHOWN = 8
 """Names that a sentence lists."""
@@ -115,7 +116,7 @@ def _labels(needs: DataNeeds, schema: DataSchema, mapping: DataMapping) -> list[
     answers = []
     for value, name in sorted(needs.labels.items(), key=lambda item: int(item[0])):
         verdict, why = _label(value, name, stored, described, mapping)
-        answers.append(Answer(need=f"label {value} {name}", verdict=verdict, why=why))
+        answers.append(Answer(need=f"label {value} {quote_name(name)}", verdict=verdict, why=why))
     known = {0, *map(int, needs.labels)}
     strange = [one for one in stored if mapping.label_value(one) not in known]
     if strange:
@@ -135,7 +136,7 @@ def _label(
     elsewhere = [one for one in stored if one not in sources and same_name(names[one], name)]
     advice = f"; map it with labels.{elsewhere[0]} = {value}" if elsewhere else ""
     if own is not None and not same_name(own, name):
-        there = f", and {elsewhere[0]} {name}" if elsewhere else ""
+        there = f", and {elsewhere[0]} {quote_name(name)}" if elsewhere else ""
         return Verdict.NOT_MET, f"value {value} is {own} here{there}{advice or '; map it'}"
     if not sources:
         has = f"calls {_named(elsewhere[:1], names)}" if elsewhere else f"has {_named(stored, described)}"
@@ -156,7 +157,7 @@ def _named(values: Sequence[int], names: Mapping[int, str]) -> str:
 
 
 def _column(column: ColumnNeed, schema: DataSchema, mapping: DataMapping, target: ColumnNeed | None) -> Answer:
-    unit = f" in {column.unit}" if column.unit else ""
+    unit = f" in {quote_name(column.unit)}" if column.unit else ""
     need = f"column {column.name}{unit}"
     rule = mapping.columns.get(column.name)
     source = mapping.stored_column(column.name)
@@ -165,7 +166,7 @@ def _column(column: ColumnNeed, schema: DataSchema, mapping: DataMapping, target
         known = ", ".join(schema.columns) or "none"
         why = f"the dataset has {known}; map one of them with columns.{column.name}"
         if column.is_category and "y" in schema.arrays:
-            example = as_option(column.categories[:_SHOWN])
+            example = escape_hidden(as_option(column.categories[:_SHOWN]))
             why = (
                 "the y of the dataset has numbers without names; remove the dataset and add it again with the names of "
                 f"its own 0, 1, ... in this order, for example --option classes={example}"
@@ -186,7 +187,7 @@ def _column(column: ColumnNeed, schema: DataSchema, mapping: DataMapping, target
     if column is target and column.is_category:
         # Fine for a site: its samples get the numbers of the classes that they have.
         lacking = [name for name in column.categories if name not in _categories(column, summary, mapping, source)]
-        notes += [f"no sample is {' or '.join(lacking)}"] if lacking else []
+        notes += [f"no sample is {' or '.join(map(quote_name, lacking))}"] if lacking else []
     return Answer(need=need, verdict=verdict, why=", ".join(notes))
 
 
@@ -213,10 +214,10 @@ def _column_fault(column: ColumnNeed, summary: ColumnSummary, mapping: DataMappi
     if column.is_category:
         strange = sorted(_categories(column, summary, mapping, source) - set(column.categories))
         if strange:
-            option = summary.chosen_by
+            option, known = summary.chosen_by, ", ".join(map(quote_name, column.categories))
             apart = f", or add the dataset with the option {option} and the folders to read" if option else ""
             return (
-                f"it has {', '.join(strange)}; the plan knows {', '.join(column.categories)}: map the values with "
+                f"it has {', '.join(strange)}; the plan knows {known}: map the values with "
                 f"columns.{column.name}.values{apart}"
             )
         return ""

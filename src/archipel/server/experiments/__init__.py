@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from archipel.server.experiments.hub import DeployedFleet, Stream
     from archipel.server.experiments.service import Experiments
     from archipel.server.experiments.spool_names import spool_name, spool_start
+    from archipel.server.experiments.unused_blobs import UnusedBlobs
     from archipel.server.experiments.views import parsed_job
 else:
     __getattr__, __dir__ = lazy_names(
@@ -24,6 +25,7 @@ else:
             "hub": ["DeployedFleet", "Stream"],
             "service": ["Experiments"],
             "spool_names": ["spool_name", "spool_start"],
+            "unused_blobs": ["UnusedBlobs"],
             "views": ["parsed_job"],
         },
         modules=["journal_heads", "own_journal", "views"],
@@ -34,6 +36,7 @@ __all__ = [
     "ExperimentService",
     "Experiments",
     "Stream",
+    "UnusedBlobs",
     "journal_heads",
     "own_journal",
     "parsed_job",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from typing import BinaryIO, Protocol
 
 from archipel.transport.rest import Event, ExperimentSummary, ExperimentView, ModelView, RoundView
@@ -13,10 +13,13 @@ from archipel.vocabulary.states import ControlVerb
 class ExperimentService(Protocol):
     """What may be asked of experiments; every method raises NotFound for an experiment that is not there."""
 
-    async def submit(self, job: Job, owner: str) -> ExperimentView:
-        """Keep a job and ask its sites for approval; ``owner`` is an access token's id. Raises Conflict, BadInput."""
+    async def submit(self, job: Job, token: str) -> ExperimentView:
+        """Keep a job and ask its sites for approval; ``token`` is an access token's id. Raises Conflict, BadInput."""
 
-    async def owner(self, experiment: str) -> str:
+    async def delete_unnamed(self, blobs: Collection[str]) -> None:
+        """Delete those of these blobs that no experiment names."""
+
+    async def token(self, experiment: str) -> str:
         """The id of the access token that submitted it."""
 
     async def all(self) -> Sequence[ExperimentSummary]:

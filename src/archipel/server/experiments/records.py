@@ -29,6 +29,7 @@ from archipel.vocabulary import (
     Conflict,
     ErrorCode,
     Job,
+    NotFound,
     NotPermitted,
     Refused,
     Task,
@@ -71,11 +72,20 @@ class ExperimentRecords:
             raise views.unknown(experiment)
         return parsed_job(row["job"]), row["job_hash"], ExperimentState(row["state"])
 
-    def owner(self, experiment: str) -> str:
+    def state(self, experiment: str) -> ExperimentState:
+        """The state of one experiment. Raises NotFound."""
+        table = schema.experiments
+        with self._database.read() as connection:
+            found = connection.scalar(select(table.c.state).where(table.c.experiment == experiment))
+        if found is None:
+            raise views.unknown(experiment)
+        return ExperimentState(found)
+
+    def token(self, experiment: str) -> str:
         """The id of the access token that submitted an experiment. Raises NotFound."""
         table = schema.experiments
         with self._database.read() as connection:
-            found: str | None = connection.scalar(select(table.c.owner).where(table.c.experiment == experiment))
+            found: str | None = connection.scalar(select(table.c.token).where(table.c.experiment == experiment))
         if found is None:
             raise views.unknown(experiment)
         return found
@@ -83,11 +93,11 @@ class ExperimentRecords:
     def askers(self) -> dict[str, str]:
         """Of each experiment, whose access token submitted it."""
         table, tokens = schema.experiments, schema.access_tokens
-        query = select(table.c.experiment, tokens.c.name).join(tokens, tokens.c.id == table.c.owner)
+        query = select(table.c.experiment, tokens.c.name).join(tokens, tokens.c.id == table.c.token)
         with self._database.read() as connection:
             return {row.experiment: row.name for row in connection.execute(query)}
 
-    def keep_job(self, job: Job, digest: str, owner: str) -> None:
+    def keep_job(self, job: Job, digest: str, token: str) -> None:
         """Keep a job and its sites as waiting. Raises BadInput, Conflict."""
         check_submitted(job, self._blobs, self._registry, self._server_key)
         table = schema.experiments
@@ -102,17 +112,20 @@ class ExperimentRecords:
                     "choose another name",
                     values={"job_hash": known["job_hash"]},
                 )
+            for blob in job.blobs:
+                # Asked again: one that no experiment named until now may have been deleted since the check.
+                self._blobs.size(blob)
             tokens = schema.access_tokens
-            asked_by = connection.scalar(select(tokens.c.name).where(tokens.c.id == owner)) or ""
+            asked_by = connection.scalar(select(tokens.c.name).where(tokens.c.id == token)) or ""
             entry = ExperimentSubmitted(
-                experiment=job.experiment, job_hash=digest, owner=owner, sites=job.sites, asked_by=asked_by
+                experiment=job.experiment, job_hash=digest, token=token, sites=job.sites, asked_by=asked_by
             )
             add_entry(connection, ServerJournalKind.EXPERIMENT_SUBMITTED, entry)
             connection.execute(
                 insert(table).values(
                     experiment=job.experiment, job=canonical(job).decode(), job_hash=digest,
                     state=ExperimentState.WAITING, arguments=json.dumps(job.arguments),
-                    owner=owner, created_at=utc_now(),
+                    token=token, created_at=utc_now(),
                 )
             )  # fmt: skip
             rows = [
@@ -252,6 +265,18 @@ class ExperimentRecords:
             cause = f"the round is {row['round_state']} and the site's part {row['state']}"
             raise Conflict(thing, cause, "no action is needed", code=ErrorCode.ROUND_CLOSED, command=Nothing())
         return job, False
+
+    def document(self, site: str, digest: str) -> bytes:
+        """The canonical document of the job with this hash. Raises NotFound unless the site is asked about it."""
+        table = schema.experiments
+        with self._database.read() as connection:
+            rows = connection.execute(select(table.c.job, table.c.state).where(table.c.job_hash == digest)).all()
+        for row in rows:
+            if site in parsed_job(row.job).sites and not ExperimentState(row.state).is_over:
+                return str(row.job).encode()
+        raise NotFound(
+            Thing("job", digest), f"is not one that {site} is asked about", "no action is needed", command=Nothing()
+        )
 
     def may_fetch(self, site: str, blob: str) -> str | None:
         """The experiment for which the site may have this blob, or None.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from typing import BinaryIO
 
 import structlog
@@ -82,16 +82,13 @@ class Experiments:
 
     def _sweep(self) -> None:
         with self.federation.database.read() as connection:
-            jobs = [views.parsed_job(text) for text in connection.scalars(select(schema.experiments.c.job))]
-            kept = set(connection.scalars(select(schema.models.c.hash)))
-            kept |= {row for row in connection.scalars(select(schema.rounds.c.model_before)) if row}
-        kept |= {blob for job in jobs for blob in (*job.plan.files.values(), job.initial_model)}
+            jobs = _jobs(connection)
+            kept = _named_blobs(connection, jobs.values())
         self.federation.blobs.sweep(kept)
-        names = {job.experiment for job in jobs}
-        for job in jobs:
+        for job in jobs.values():
             self._book(job, job_hash(job)).sweep()
         for path in self.federation.state.spool.iterdir():
-            if path.name.split(".")[0] not in names:
+            if path.name.split(".")[0] not in jobs:
                 path.unlink()
 
     def _book(self, job: Job, digest: str) -> SqlExperimentStore:
@@ -183,7 +180,7 @@ class Experiments:
         """The jobs of experiments that are not over and have the site in their roster."""
         askers = self.records.askers()
         return [
-            JobOffer(job=job, job_hash=digest, asked_by=askers.get(name, ""))
+            JobOffer(experiment=name, job_hash=digest, asked_by=askers.get(name, ""))
             for name, job, digest, state in self.records.known()
             if site in job.sites and not state.is_over
         ]
@@ -218,18 +215,32 @@ class Experiments:
 
     # What researchers do (contract.ExperimentService)
 
-    async def submit(self, job: Job, owner: str) -> ExperimentView:
+    async def submit(self, job: Job, token: str) -> ExperimentView:
         """Keep a job and ask its sites for approval."""
         digest = await asyncio.to_thread(job_hash, job)
-        await asyncio.to_thread(self.records.keep_job, job, digest, owner)
+        await asyncio.to_thread(self.records.keep_job, job, digest, token)
         asked_by = (await asyncio.to_thread(self.records.askers)).get(job.experiment, "")
         for site in job.sites:
-            await self.hub.send(site, JobOffer(job=job, job_hash=digest, asked_by=asked_by))
+            await self.hub.send(site, JobOffer(experiment=job.experiment, job_hash=digest, asked_by=asked_by))
         return await self.get(job.experiment)
 
-    async def owner(self, experiment: str) -> str:
+    async def delete_unnamed(self, blobs: Collection[str]) -> None:
+        """Delete those of these blobs that no experiment names."""
+
+        def delete() -> None:
+            with self.federation.database.read() as connection:
+                known = _jobs(connection)
+            # In a transaction that writes, so that no experiment begins to name one meanwhile.
+            with self.federation.database.write() as connection:
+                jobs = known | _jobs(connection, but=known)
+                for blob in set(blobs) - _named_blobs(connection, jobs.values()):
+                    self.federation.blobs.delete(blob)
+
+        await asyncio.to_thread(delete)
+
+    async def token(self, experiment: str) -> str:
         """The id of the access token that submitted it."""
-        return await asyncio.to_thread(self.records.owner, experiment)
+        return await asyncio.to_thread(self.records.token, experiment)
 
     async def all(self) -> list[ExperimentSummary]:
         """Every experiment in a line, newest first."""
@@ -280,8 +291,8 @@ class Experiments:
                 continue
             if not follow:
                 return
-            _, _, state = await asyncio.to_thread(self.records.job, experiment)
-            if state.is_over:
+            # Asked each second of every stream, so the job, which may be long, is not read for it.
+            if (await asyncio.to_thread(self.records.state, experiment)).is_over:
                 return
             try:
                 async with asyncio.timeout(1.0), self._changed:
@@ -318,6 +329,18 @@ class Experiments:
     async def _notify(self) -> None:
         async with self._changed:
             self._changed.notify_all()
+
+
+def _jobs(connection: Connection, but: Collection[str] = ()) -> dict[str, Job]:
+    table = schema.experiments
+    rows = connection.execute(select(table.c.experiment, table.c.job).where(table.c.experiment.not_in(but)))
+    return {row.experiment: views.parsed_job(row.job) for row in rows}
+
+
+def _named_blobs(connection: Connection, jobs: Iterable[Job]) -> set[str]:
+    kept = set(connection.scalars(select(schema.models.c.hash)))
+    kept |= {row for row in connection.scalars(select(schema.rounds.c.model_before)) if row}
+    return kept | {blob for job in jobs for blob in job.blobs}
 
 
 def _is_told(connection: Connection, name: str, reason: str) -> bool:

@@ -22,7 +22,7 @@ def check_submitted(job: Job, blobs: BlobStore, registry: MemberRegistry, server
     """
     thing = Thing("job", job.experiment)
     if (length := len(canonical(job))) > LONGEST_JOB:
-        cause = f"is a document of {length >> 20} MiB; at most {LONGEST_JOB >> 20} MiB fit into one message to a site"
+        cause = f"is a document of {length >> 20} MiB; at most {LONGEST_JOB >> 20} MiB are accepted"
         raise BadInput(
             thing, cause, "use fewer tensors and shorter texts", values={"bytes": length, "limit": LONGEST_JOB}
         )

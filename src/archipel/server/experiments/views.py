@@ -64,7 +64,7 @@ def _summaries() -> Select[tuple[object, ...]]:
     return select(
         table.c.experiment,
         table.c.state,
-        select(tokens.c.name).where(tokens.c.id == table.c.owner).scalar_subquery().label("owner"),
+        select(tokens.c.name).where(tokens.c.id == table.c.token).scalar_subquery().label("asked_by"),
         func.coalesce(done.scalar_subquery(), 0).label("round"),
         func.json_extract(table.c.job, "$.terms.rounds").label("rounds"),
         table.c.reason,

@@ -29,6 +29,8 @@ from archipel.transport.enrolment import EnrolmentReply, EnrolmentRequest, JoinT
 from archipel.vocabulary import Actor, ArchipelError, BadInput, Conflict, ErrorCode, NotFound, Record, SiteName, Thing
 from archipel.vocabulary.remedies import JoinFederation, ListJoinTokens, Nothing, RemoveSite
 
+_NEW_ONE = "ask the server's operator for a new one"
+
 
 class JoinTokenRow(Record):
     """A join token as listed; the secret is not kept."""
@@ -153,6 +155,11 @@ class Enrolment:
             )
         return _token_row(row)
 
+    def check_open(self, token: str, now: datetime) -> None:
+        """Raise ArchipelError (code token) unless a join token of this id can still be used; it needs no secret."""
+        with self._database.read() as connection:
+            _check_open(_row(connection, token), now)
+
     def enrol(self, request: EnrolmentRequest, now: datetime) -> EnrolmentReply:
         """Make the site a member.
 
@@ -180,7 +187,7 @@ class Enrolment:
                 .values(used_at=_text(now))
             )
             if taken.rowcount != 1:
-                raise _refused("was used already", "ask the server's operator for a new one")
+                raise _refused("was used already", _NEW_ONE)
         return EnrolmentReply(
             certificate=signed.pem,
             ca=self._authority.pem,
@@ -208,19 +215,32 @@ class Enrolment:
             )
 
     def _check_token(self, connection: Connection, request: EnrolmentRequest, now: datetime) -> None:
-        query = select(schema.join_tokens).where(schema.join_tokens.c.id == request.id)
-        row = connection.execute(query).mappings().first()
-        new_one = "ask the server's operator for a new one"
-        if row is None or not matches(request.secret, row["secret_hash"]):
-            raise _refused("is not known here", "copy the whole token, or " + new_one)
+        row = _row(connection, request.id)
+        if not matches(request.secret, row["secret_hash"]):
+            raise _unknown()
         if row["site"] != request.site:
-            raise _refused(f"is for site {row['site']}, not {request.site}", "join under that name, or " + new_one)
-        if row["revoked_at"] is not None:
-            raise _refused("was revoked", new_one)
-        if row["used_at"] is not None:
-            raise _refused(f"was used on {row['used_at']}; it is good for one join only", new_one)
-        if row["expires_at"] <= _text(now):
-            raise _refused(f"expired on {row['expires_at']}", new_one)
+            raise _refused(f"is for site {row['site']}, not {request.site}", f"join under that name, or {_NEW_ONE}")
+        _check_open(row, now)
+
+
+def _row(connection: Connection, token: str) -> RowMapping:
+    row = connection.execute(select(schema.join_tokens).where(schema.join_tokens.c.id == token)).mappings().first()
+    if row is None:
+        raise _unknown()
+    return row
+
+
+def _check_open(row: RowMapping, now: datetime) -> None:
+    if row["revoked_at"] is not None:
+        raise _refused("was revoked", _NEW_ONE)
+    if row["used_at"] is not None:
+        raise _refused(f"was used on {row['used_at']}; it is good for one join only", _NEW_ONE)
+    if row["expires_at"] <= _text(now):
+        raise _refused(f"expired on {row['expires_at']}", _NEW_ONE)
+
+
+def _unknown() -> ArchipelError:
+    return _refused("is not known here", f"copy the whole token, or {_NEW_ONE}")
 
 
 def _token_row(row: RowMapping) -> JoinTokenRow:

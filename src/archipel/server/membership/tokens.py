@@ -1,7 +1,8 @@
 """Access tokens for people and their programs: scoped, expiring, revocable, hashed at rest.
 
-A token reads ``archipel_<id>_<secret>``. ``read`` looks, ``research`` also submits experiments and steers those of
-the same name, ``operate`` steers any and admits and removes sites.
+A token reads ``archipel_<id>_<secret>``. ``read`` looks, ``models`` also downloads the models of every experiment,
+``research`` submits experiments, and steers and downloads those of the same name, ``operate`` steers any and admits and
+removes sites. A scope includes no other but ``read``.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import FastAPI
 
 from archipel.server.rest import blobs, experiments, members
+from archipel.server.rest.addresses import Addresses
 from archipel.server.rest.bodies import describe_bodies
 from archipel.server.rest.context import RestContext
 from archipel.server.rest.limits import BodyLimit
@@ -45,4 +46,5 @@ def create_app(context: RestContext) -> FastAPI:
         app.include_router(router)
     describe_bodies(app, Submission, Arguments, EnrolmentRequest, JoinTokenOrder, Revocation)
     app.add_middleware(BodyLimit)
+    app.add_middleware(Addresses, trusted_proxies=context.federation.settings.trusted_proxies)
     return app

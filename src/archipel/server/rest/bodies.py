@@ -10,10 +10,11 @@ from typing import Any, TypeVar
 
 from fastapi import Depends, FastAPI, Request
 from pydantic import JsonValue, ValidationError
+from starlette.requests import ClientDisconnect
 
 from archipel.server.rest.context import context_of
 from archipel.server.rest.limits import LONGEST_BODY
-from archipel.server.rest.problems import first_fault
+from archipel.server.rest.problems import CutOff, first_fault
 from archipel.vocabulary import BadInput, Record
 from archipel.vocabulary.documents import parsed
 
@@ -21,7 +22,7 @@ R = TypeVar("R", bound=Record)
 
 
 async def read_body(request: Request, kind: type[R]) -> R:
-    """The body as a record. Raises BadInput that names the first fault."""
+    """The body as a record. Raises BadInput that names the first fault, and CutOff."""
     patience = context_of(request).federation.limits.body_s
     try:
         async with asyncio.timeout(patience):
@@ -30,6 +31,8 @@ async def read_body(request: Request, kind: type[R]) -> R:
         raise BadInput(
             "body", f"did not come within {patience:.0f} s", "send it again", values={"seconds": patience}
         ) from None
+    except ClientDisconnect:
+        raise CutOff("body", "was cut off", "send it again") from None
     try:
         return await asyncio.to_thread(parsed, kind.model_validate, body, LONGEST_BODY)
     except ValidationError as error:

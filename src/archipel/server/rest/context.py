@@ -8,9 +8,10 @@ from datetime import UTC, datetime
 
 from fastapi import Request
 
-from archipel.server.experiments import ExperimentService
+from archipel.server.experiments import ExperimentService, UnusedBlobs
 from archipel.server.membership import ServerContext
 from archipel.server.rest.attempts import Attempts
+from archipel.server.rest.connections import Connection
 
 
 def _utc() -> datetime:
@@ -29,6 +30,13 @@ class RestContext:
     changed: Callable[[], None]
     now: Callable[[], datetime] = _utc
     enrolment_attempts: Attempts = field(default_factory=Attempts)
+    unused: UnusedBlobs = field(default_factory=UnusedBlobs)
+
+
+def connection_of(request: Request) -> Connection:
+    """The connection on which this request came."""
+    connection: Connection = request.state.connection
+    return connection
 
 
 def context_of(request: Request) -> RestContext:

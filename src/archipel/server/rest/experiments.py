@@ -13,7 +13,7 @@ from fastapi.responses import StreamingResponse
 from archipel.server.rest.blobs import stream
 from archipel.server.rest.bodies import body_of, described
 from archipel.server.rest.context import context_of
-from archipel.server.rest.permission import Reader, Researcher, Steering, StillGood
+from archipel.server.rest.permission import Downloading, Reader, Researcher, Steering, StillGood
 from archipel.transport.rest import (
     Arguments,
     Event,
@@ -36,7 +36,10 @@ async def submit(
     request: Request, token: Researcher, submission: Annotated[Submission, body_of(Submission)]
 ) -> ExperimentView:
     """The job's blobs (plan, initial model) are stored before. Each site of the roster is asked for its approval."""
-    return await context_of(request).experiments.submit(submission.job, token.id)
+    context, blobs = context_of(request), submission.job.blobs
+    view = await context.experiments.submit(submission.job, token.id)
+    context.unused.forget(blobs)
+    return view
 
 
 @router.get("", summary="Every experiment, newest first")
@@ -53,8 +56,8 @@ async def experiment(request: Request, experiment: Experiment, _token: Reader) -
 
 @router.post("/{experiment}/{verb}", summary="Start, pause, resume, step or cancel")
 async def control(request: Request, experiment: Experiment, verb: ControlVerb, token: Steering) -> ExperimentView:
-    """Answers with the experiment after the change; 403 unless its owner or an operator asks, 409 if its state does
-    not allow it.
+    """Answers with the experiment after the change; 403 unless an operator asks or who asked for it, 409 if its state
+    does not allow it.
     """
     return await context_of(request).experiments.control(experiment, verb, by=token.actor)
 
@@ -113,8 +116,8 @@ async def models(request: Request, experiment: Experiment, _token: Reader) -> Se
 
 
 @router.get("/{experiment}/models/{name}", summary="Download a model", response_class=Response)
-async def model(request: Request, experiment: Experiment, name: str, _token: Reader) -> StreamingResponse:
-    """A safetensors file."""
+async def model(request: Request, experiment: Experiment, name: str, _token: Downloading) -> StreamingResponse:
+    """A safetensors file; 403 unless the experiment's researcher asks, or a token with scope models."""
     file, size = await context_of(request).experiments.open_model(experiment, name)
     return stream(file, size, f"{experiment}-{name}")
 

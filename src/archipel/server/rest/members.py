@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import structlog
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
@@ -15,9 +15,11 @@ from archipel.governance.journal import JournalEntry
 from archipel.server.experiments import own_journal
 from archipel.server.membership import CertificateRow, JoinTokenRow, issue_join_token, list_members
 from archipel.server.rest.bodies import body_of, described, read_body
-from archipel.server.rest.context import context_of
-from archipel.server.rest.permission import Operator, Reader, check_attempts
-from archipel.transport.enrolment import AuthorityReply, EnrolmentReply, EnrolmentRequest
+from archipel.server.rest.connections import join_token_caller
+from archipel.server.rest.context import connection_of, context_of
+from archipel.server.rest.permission import Operator, Reader, address_of, check_attempts
+from archipel.server.rest.problems import CutOff
+from archipel.transport.enrolment import ENROLMENT_HEADER, AuthorityReply, EnrolmentReply, EnrolmentRequest
 from archipel.transport.rest import (
     FederationView,
     Health,
@@ -27,9 +29,10 @@ from archipel.transport.rest import (
     SiteView,
 )
 from archipel.version import VERSION
-from archipel.vocabulary import ArchipelError
+from archipel.vocabulary import ArchipelError, BadInput, ErrorCode
 
 _log = structlog.get_logger("archipel.rest")
+_HEADER = "The id of the join token; a body is awaited only from those who name an open one."
 
 enrolment = APIRouter(prefix="/v1/enrolment", tags=["enrolment"])
 reading = APIRouter(prefix="/v1", tags=["federation"])
@@ -43,20 +46,49 @@ def authority(request: Request) -> AuthorityReply:
     return AuthorityReply(ca=context.federation.authority.pem, time=context.now().isoformat())
 
 
-async def _asked(request: Request, address: Annotated[str, Depends(check_attempts)]) -> EnrolmentRequest:
+def _named(
+    request: Request, token: Annotated[str, Header(alias=ENROLMENT_HEADER, max_length=64, description=_HEADER)] = ""
+) -> str:
+    """The caller that the request's join token is. Nobody else's body is awaited, and nobody else's failures count
+    against it: those who know no token of this server fail by their address.
+    """
+    context = context_of(request)
+    try:
+        if not token:
+            cause = f"is not named in the header {ENROLMENT_HEADER}"
+            raise ArchipelError("join token", cause, "update Archipel at the site", code=ErrorCode.TOKEN)
+        context.federation.enrolment.check_open(token, context.now())
+    except ArchipelError:
+        stranger = f"address {address_of(request)}"
+        check_attempts(request, stranger)
+        context.enrolment_attempts.failed(stranger, context.now())
+        raise
+    caller = join_token_caller(token)
+    check_attempts(request, caller)
+    connection_of(request).caller = caller
+    return caller
+
+
+async def _asked(request: Request, caller: Annotated[str, Depends(_named)]) -> EnrolmentRequest:
     """Who asks to be enrolled; a body that is not such a request is a failed attempt."""
     try:
-        return await read_body(request, EnrolmentRequest)
+        wanted = await read_body(request, EnrolmentRequest)
+        if join_token_caller(wanted.id) != caller:
+            raise BadInput("body", "names another join token than the header", f"send its id as {ENROLMENT_HEADER}")
+    except CutOff:
+        # Not counted: it may be this server that ended the connection, in favour of another one.
+        raise
     except (ArchipelError, HTTPException):
         context = context_of(request)
-        context.enrolment_attempts.failed(address, context.now())
+        context.enrolment_attempts.failed(caller, context.now())
         raise
+    return wanted
 
 
 @enrolment.post("", summary="Enrol a site with a join token", openapi_extra=described(EnrolmentRequest))
 def enrol(
     request: Request,
-    address: Annotated[str, Depends(check_attempts)],
+    caller: Annotated[str, Depends(_named)],
     wanted: Annotated[EnrolmentRequest, Depends(_asked)],
 ) -> EnrolmentReply:
     """The token is used up exactly when this answers with a certificate."""
@@ -64,8 +96,8 @@ def enrol(
     try:
         reply = context.federation.enrolment.enrol(wanted, context.now())
     except ArchipelError as error:
-        _log.warning("enrolment refused", address=address, site=wanted.site, error=str(error))
-        context.enrolment_attempts.failed(address, context.now())
+        _log.warning("enrolment refused", address=address_of(request), site=wanted.site, error=str(error))
+        context.enrolment_attempts.failed(caller, context.now())
         raise
     context.changed()
     return reply

@@ -10,10 +10,12 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from archipel.server.membership import AccessToken
-from archipel.server.rest.context import context_of
+from archipel.server.rest.connections import token_caller
+from archipel.server.rest.context import connection_of, context_of
 from archipel.server.rest.problems import TooManyAttempts
 from archipel.vocabulary import ArchipelError, ErrorCode, NotPermitted, Thing
 from archipel.vocabulary.states import Scope
+from archipel.vocabulary.visible import quote_name
 
 _bearer = HTTPBearer(auto_error=False, description="An access token: archipel_<id>_<secret>")
 
@@ -27,7 +29,9 @@ def asking(
             "access token", "is missing", "send `Authorization: Bearer archipel_...`", code=ErrorCode.TOKEN
         )
     context = context_of(request)
-    return context.federation.tokens.check(credentials.credentials, context.now())
+    token = context.federation.tokens.check(credentials.credentials, context.now())
+    connection_of(request).caller = token_caller(token.id)
+    return token
 
 
 def _scope(scope: Scope) -> Callable[[AccessToken], AccessToken]:
@@ -49,29 +53,58 @@ Researcher = Annotated[AccessToken, Depends(_scope(Scope.RESEARCH))]
 Operator = Annotated[AccessToken, Depends(_scope(Scope.OPERATE))]
 
 
-async def _may_steer(request: Request, experiment: str, token: Annotated[AccessToken, Depends(asking)]) -> AccessToken:
-    """The token, if it belongs to an operator or to the researcher who submitted the experiment.
+Downloader = Annotated[AccessToken, Depends(_scope(Scope.MODELS))]
 
-    Tokens expire and names stay, so the same name, which the operator gives, means the same person.
-    """
+
+async def _may_steer(request: Request, experiment: str, token: Annotated[AccessToken, Depends(asking)]) -> AccessToken:
+    """The token, if it belongs to an operator or to the researcher who submitted the experiment."""
     if token.allows(Scope.OPERATE):
         return token
     _scope(Scope.RESEARCH)(token)
-    context = context_of(request)
-    owner = await context.experiments.owner(experiment)
-    name = await asyncio.to_thread(context.federation.tokens.name_of, owner)
-    if token.name != name:
-        cause = f"belongs to {name}; {token.name} may read it"
+    asked_by = await _asked_by(request, experiment)
+    if token.name != asked_by:
         raise NotPermitted(
             Thing("experiment", experiment),
-            cause,
-            "ask its owner or the server's operator",
-            values={"owner": name or ""},
+            f"was asked for by {quote_name(asked_by or '')}; {quote_name(token.name)} may read it",
+            f"ask {quote_name(asked_by or '')} or the server's operator",
+            values={"asked_by": asked_by or ""},
         )
     return token
 
 
+async def _may_download(
+    request: Request, experiment: str, token: Annotated[AccessToken, Depends(asking)]
+) -> AccessToken:
+    """The token, if it has the scope of models or belongs to the researcher who submitted the experiment."""
+    if token.allows(Scope.MODELS):
+        return token
+    if not token.allows(Scope.RESEARCH):
+        _scope(Scope.MODELS)(token)
+    asked_by = await _asked_by(request, experiment)
+    if token.name != asked_by:
+        raise NotPermitted(
+            Thing("experiment", experiment),
+            f"was asked for by {quote_name(asked_by or '')}; {quote_name(token.name)} may read it, "
+            "but not download its models",
+            f"ask {quote_name(asked_by or '')} for the model, "
+            f"or the server's operator for a token with scope {Scope.MODELS}",
+            values={"asked_by": asked_by or "", "scope": Scope.MODELS},
+        )
+    return token
+
+
+async def _asked_by(request: Request, experiment: str) -> str | None:
+    """The name of the token that submitted an experiment. Raises NotFound.
+
+    Tokens expire and names stay, so the same name, which the operator gives, means the same person.
+    """
+    context = context_of(request)
+    token = await context.experiments.token(experiment)
+    return await asyncio.to_thread(context.federation.tokens.name_of, token)
+
+
 Steering = Annotated[AccessToken, Depends(_may_steer)]
+Downloading = Annotated[AccessToken, Depends(_may_download)]
 
 
 def _still_good(
@@ -92,17 +125,16 @@ StillGood = Annotated[Callable[[], bool], Depends(_still_good)]
 
 
 def address_of(request: Request) -> str:
-    """The caller's address, from the socket."""
+    """The caller's address; see ``addresses``."""
     return request.client.host if request.client else "unknown"
 
 
-def check_attempts(request: Request) -> str:
-    """The caller's address. Raises TooManyAttempts when it failed too often in the last minute."""
-    context, address = context_of(request), address_of(request)
-    if context.enrolment_attempts.exhausted(address, context.now()):
+def check_attempts(request: Request, who: str) -> None:
+    """Raise TooManyAttempts when ``who`` failed too often to enrol in the last minute."""
+    context = context_of(request)
+    if context.enrolment_attempts.exhausted(who, context.now()):
         raise TooManyAttempts(
-            Thing.worded(f"enrolment from {address}", address=address),
+            Thing.worded(f"enrolment by {who}", caller=who),
             "failed too often in the last minute",
             "wait a minute, then check the token",
         )
-    return address

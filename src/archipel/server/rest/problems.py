@@ -33,6 +33,12 @@ class TooLarge(ArchipelError):
     code = ErrorCode.BAD_INPUT
 
 
+class CutOff(ArchipelError):
+    """The connection ended before the whole body had come."""
+
+    code = ErrorCode.BAD_INPUT
+
+
 class TooManyAttempts(ArchipelError):
     """An address failed too often in a short time."""
 

@@ -1,6 +1,7 @@
 """Serving the REST application over TLS on a socket that is bound before anything else starts.
 
-Every machine that reaches the port may open connections, so their number and their silent time are bounded.
+Every machine that reaches the port may open connections, so their number and their silent time are bounded; each is
+counted from the moment it is accepted, before it has begun TLS.
 """
 
 from __future__ import annotations
@@ -8,17 +9,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import math
 import socket
 from collections.abc import Generator
 from typing import Any
 
+import structlog
 import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from archipel.server.rest.connections import Connection, Connections, address_caller
 from archipel.server.state import ServerLimits, ServerState
 from archipel.vocabulary import ArchipelError, ErrorCode, Thing
+
+_log = structlog.get_logger("archipel.rest")
+_ACCEPT_AGAIN_S = 1.0
 
 
 def listen(host: str, port: int, key: str) -> socket.socket:
@@ -58,6 +63,8 @@ class RestServer:
         config = uvicorn.Config(
             app,
             http=H11Protocol,
+            # A connection that became a web socket would leave the protocol that counts it.
+            ws="none",
             ssl_keyfile=str(state.tls_key),
             ssl_certfile=str(state.tls_certificate),
             log_config=None,
@@ -87,38 +94,42 @@ class RestServer:
 
 
 class _Impatient(H11Protocol):
-    """One connection; it is closed when there are too many, or when a request does not come or does not end in time."""
+    """A connection that has begun TLS; it is closed when a request does not come or does not end in time."""
 
-    def __init__(self, limits: ServerLimits, *of_uvicorn: Any) -> None:
+    def __init__(self, counted: Connection, connections: Connections, request_s: float, *of_uvicorn: Any) -> None:
         super().__init__(*of_uvicorn)
-        self._limits = limits
+        self._counted, self._all, self._request_s = counted, connections, request_s
+        # Endpoints say through it for whom the connection counts.
+        self.app_state = {**self.app_state, "connection": counted}
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        if len(self.connections) > self._limits.connections:
-            silent = [one for one in self.connections if isinstance(one, _Impatient) and one._timer is not None]
-            oldest = min(silent, key=_Impatient._until, default=self)
-            oldest._forgive()
-            oldest.transport.abort()
-            if oldest is self:
-                return
-        self._timer = self.loop.call_later(self._limits.request_s, transport.abort)
+        self._counted.close = transport.abort
+        self._timer = self.loop.call_later(self._request_s, transport.abort)
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        if self.cycle is not None and not self.cycle.response_complete:
+        self._note()
+        if self._counted.busy:
             self._forgive()
         elif self._timer is None:
             # The beginning of a further request; between two requests uvicorn checks the time itself.
-            self._timer = self.loop.call_later(self._limits.request_s, self.transport.abort)
+            self._timer = self.loop.call_later(self._request_s, self.transport.abort)
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._note()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._forgive()
+        self._all.remove(self._counted)
         super().connection_lost(exc)
 
-    def _until(self) -> float:
-        return self._timer.when() if self._timer is not None else math.inf
+    def _note(self) -> None:
+        busy = self.cycle is not None and not self.cycle.response_complete
+        if busy != self._counted.busy:
+            self._counted.busy, self._counted.since = busy, self.loop.time()
 
     def _forgive(self) -> None:
         if self._timer is not None:
@@ -135,19 +146,55 @@ class _Embedded(uvicorn.Server):
         self.ready = asyncio.Event()
         self._ending = asyncio.Event()
         self._bound = bound
+        self._beginning: set[asyncio.Task[None]] = set()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)
-        # Listened to here and not by uvicorn, which has no setting for the time that TLS may take.
-        server = await asyncio.get_running_loop().create_server(
-            lambda: _Impatient(self._limits, self.config, self.server_state, self.lifespan.state),
-            sock=self._bound,
-            ssl=self.config.ssl,
-            ssl_handshake_timeout=self._limits.handshake_s,
-            backlog=self.config.backlog,
-        )
-        self.servers.append(server)
+        # Accepted here and not by uvicorn or asyncio, which know nothing of a connection until it has ended its
+        # handshake: a thousand that never begin it would have to be refused a file each.
+        self._bound.setblocking(False)
+        self._accepting = asyncio.create_task(self._accept(), name="rest-accept")
         self.ready.set()
+
+    async def _accept(self) -> None:
+        loop = asyncio.get_running_loop()
+        connections = Connections(self._limits.connections, loop.time)
+        while True:
+            try:
+                accepted, address = await loop.sock_accept(self._bound)
+            except OSError as error:
+                _log.error("no connection can be accepted", error=str(error))
+                await asyncio.sleep(_ACCEPT_AGAIN_S)
+                continue
+            counted = Connection(address_caller(address[0]), loop.time())
+            if connections.add(counted):
+                beginning = loop.create_task(self._begin(accepted, counted, connections))
+                counted.close = beginning.cancel
+                self._beginning.add(beginning)
+                beginning.add_done_callback(self._beginning.discard)
+            else:
+                accepted.close()
+            # A connection that is there already is accepted without waiting: a flood of them must let others work.
+            await asyncio.sleep(0)
+
+    async def _begin(self, accepted: socket.socket, counted: Connection, connections: Connections) -> None:
+        """Take a connection through the TLS handshake; from then on it looks after itself."""
+        begun = False
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: _Impatient(
+                    counted, connections, self._limits.request_s, self.config, self.server_state, self.lifespan.state
+                ),
+                accepted,
+                ssl=self.config.ssl,
+                ssl_handshake_timeout=self._limits.handshake_s,
+            )
+            begun = True
+        except OSError as error:
+            _log.debug("a connection did not begin TLS", caller=counted.caller, error=str(error))
+        finally:
+            if not begun:
+                connections.remove(counted)
 
     def end(self) -> None:
         """Answer no further request, and return from ``serve`` when the open ones are answered."""
@@ -164,8 +211,10 @@ class _Embedded(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """As uvicorn does it, which looks only ten times per second whether the last connection is closed."""
-        for server in self.servers:
-            server.close()
+        for task in (self._accepting, *self._beginning):
+            task.cancel()
+        await asyncio.gather(self._accepting, *self._beginning, return_exceptions=True)
+        self._bound.close()
         for connection in list(self.server_state.connections):
             connection.shutdown()
         for _ in range(20):
@@ -174,8 +223,6 @@ class _Embedded(uvicorn.Server):
             await asyncio.sleep(0.005)
         else:
             await super().shutdown(sockets)
-        for server in self.servers:
-            await server.wait_closed()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:

@@ -234,7 +234,13 @@ class FederationServicer:
         self.federation.registry.set_datasets(site, datasets)
 
     async def fetch(self, peer: Peer, start: FetchStart) -> AsyncIterator[bytes]:
-        """The bytes of a blob that the site may have."""
+        """The bytes of a blob or of a job's document that the site may have."""
+        if start.hash.startswith("sha256:"):
+            document = await asyncio.to_thread(self.experiments.records.document, peer.site, start.hash)
+            size = message_size(len(self.hub.streams))
+            for position in range(start.offset, len(document), size):
+                yield document[position : position + size]
+            return
         experiment = await asyncio.to_thread(self.experiments.records.may_fetch, peer.site, start.hash)
         if experiment is None:
             raise NotFound(

@@ -138,11 +138,11 @@ class AccessTokenRevoked(Record):
 
 
 class ExperimentSubmitted(Record):
-    """A job was submitted; ``owner`` is the access token's id, ``asked_by`` its name."""
+    """A job was submitted; ``token`` is the access token's id, ``asked_by`` its name."""
 
     experiment: str
     job_hash: Hash
-    owner: str
+    token: str
     sites: tuple[str, ...]
     asked_by: str
 

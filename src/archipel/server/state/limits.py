@@ -10,7 +10,7 @@ class ServerLimits:
     """Limits that no operator needs to change; names that end in ``_s`` are seconds."""
 
     connections: int = 500
-    """REST connections at a time; for a further one, the one that was silent for longest is closed, else itself."""
+    """REST connections at a time; for a further one, the caller with the most gives up one."""
     handshake_s: float = 10.0
     """How long a REST connection may go without TLS."""
     request_s: float = 10.0
@@ -19,6 +19,8 @@ class ServerLimits:
     """How long a request's body may take: a slow line carries the longest job in that."""
     keep_alive_s: float = 15.0
     """After this time without an event a watcher gets a comment, and the access token is checked again."""
+    unused_blob_s: float = 86_400.0
+    """How long a blob stays that no experiment names: a slow line brings a large job's other blobs in that."""
     message_s: float = 120.0
     """How long a site may leave a message untaken: the rounds of all other sites wait behind it."""
     upload_s: float = 60.0

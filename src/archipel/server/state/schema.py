@@ -88,13 +88,14 @@ experiments = Table(
     Column("state", String(32), nullable=False),
     Column("reason", Text),
     Column("arguments", Text, nullable=False),
-    Column("owner", String(32), nullable=False),
+    Column("owner", String(32), key="token", nullable=False),
     Column("created_at", _TIME, nullable=False),
     Column("started_at", _TIME),
     Column("ended_at", _TIME),
     Column("pause_after", Integer),
 )
-"""``arguments`` are the hyper-parameters of the next round; ``owner`` an access token's id; ``pause_after`` a round."""
+"""``arguments`` are the hyper-parameters of the next round; ``token`` is the id of the access token that
+submitted the job (the column kept its first name); ``pause_after`` a round."""
 
 approvals = Table(
     "approvals",

@@ -52,6 +52,16 @@ def _sqlite(address: str) -> str:
     return address
 
 
+def _network(text: str) -> str:
+    try:
+        return str(ipaddress.ip_network(text))
+    except ValueError:
+        raise PydanticCustomError("network", "is not an IP address or network (10.0.0.5, 10.0.0.0/24)") from None
+
+
+ProxyNetwork = Annotated[str, AfterValidator(_network)]
+"""An IP address, or a network whose other bits are 0."""
+
 HostName = Annotated[str, AfterValidator(_host)]
 """A DNS name or an IP address."""
 
@@ -63,7 +73,9 @@ class ServerSettings(Record):
     server: they go into its TLS certificate, and the first one into join tokens. ``rest_host`` and ``grpc_host`` are
     the addresses it listens on. ``public_rest`` (a URL) and ``public_grpc`` (host:port) are given when a router maps
     other ports to it. ``database`` is an SQLite URL, by default a file in the state folder; ``blobs`` a folder,
-    relative to the state folder.
+    relative to the state folder. ``trusted_proxies`` are the addresses or networks of reverse proxies in front of the
+    REST port: only from them ``X-Forwarded-For`` says where a request comes from. ``unused_blobs_mb`` is how much of
+    blobs that no experiment names one access token may have.
     """
 
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,99}$")]
@@ -76,7 +88,9 @@ class ServerSettings(Record):
     public_grpc: str | None = None
     database: Annotated[str, AfterValidator(_sqlite)] | None = None
     blobs: str = "blobs"
+    trusted_proxies: tuple[ProxyNetwork, ...] = ()
     blob_limit_mb: Annotated[int, Field(ge=1)] = 16_384
+    unused_blobs_mb: Annotated[int, Field(ge=1)] = 32_768
     heartbeat_s: Annotated[float, Field(ge=0.1, le=3600)] = 15.0
     clock_skew_s: Annotated[float, Field(gt=0)] = 300.0
     join_token_hours: Annotated[float, Field(gt=0)] = 72.0

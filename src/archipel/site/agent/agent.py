@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from typing import Any
 
 import structlog
@@ -34,7 +34,8 @@ from archipel.transport import (
     Welcome,
 )
 from archipel.transport.messages import Document
-from archipel.vocabulary import ArchipelError, ErrorCode, Failure, Job, Refused, StorageFull, Thing
+from archipel.vocabulary import ArchipelError, ErrorCode, Failure, Refused, StorageFull, Thing
+from archipel.vocabulary.bounds import LONGEST_JOB
 
 _log = structlog.get_logger("archipel.agent")
 
@@ -77,8 +78,8 @@ class Agent:
                 self._beside(self.decided())
             case Heartbeat(attested=attested, head=head):
                 await asyncio.to_thread(self._heard, head, attested)
-            case JobOffer(job=job, asked_by=asked_by):
-                self._beside(self._offered(job, asked_by))
+            case JobOffer():
+                self._beside(self._offered(message))
             case TaskOffer(task=task):
                 self.tasks.begin(task)
             case TaskWithdrawn(key=key, reason=reason):
@@ -118,25 +119,42 @@ class Agent:
         self._aside.add(task)
         task.add_done_callback(done)
 
-    async def _offered(self, job: Job, asked_by: str = "") -> None:
+    async def _offered(self, offer: JobOffer) -> None:
         # One at a time: whether another offer fits is known when the one before is kept.
         async with self._offering:
-            await asyncio.to_thread(offers.check_offer, self.site, job)
-            await self._fetch_plan(job)
-            await asyncio.to_thread(offers.record, self.site, job, asked_by)
+            plan = await asyncio.to_thread(offers.known_plan, self.site.database, offer.experiment, offer.job_hash)
+            if plan is not None:
+                await self._fetch_plan(offer.experiment, plan)
+                await asyncio.to_thread(offers.note_asker, self.site.database, offer.experiment, offer.asked_by)
+            else:
+                document = await self._fetch_job(offer)
+                job = await asyncio.to_thread(offers.read_offer, offer.experiment, offer.job_hash, document)
+                await asyncio.to_thread(offers.check_offer, self.site, job, document)
+                await self._fetch_plan(offer.experiment, job.plan.files)
+                await asyncio.to_thread(offers.record, self.site, job, offer.asked_by, document=document)
         await self.decided()
 
-    async def _fetch_plan(self, job: Job) -> None:
-        """Fetch the files of the plan that are not here yet; all together may be as large as a plan."""
+    async def _fetch_job(self, offer: JobOffer) -> bytes:
+        """Fetch the document of a job that is not here, if it is not too long for one."""
+        document = bytearray()
+        async with contextlib.aclosing(self.link.fetch(offer.job_hash)) as chunks:
+            async for chunk in chunks:
+                document += chunk
+                if len(document) > LONGEST_JOB:
+                    cause = f"its job has more than {LONGEST_JOB} bytes"
+                    raise Refused(Thing("experiment", offer.experiment), cause, "it was not taken on")
+        return bytes(document)
+
+    async def _fetch_plan(self, experiment: str, files: Mapping[str, str]) -> None:
+        """Fetch the files of a plan (blobs by path) that are not here yet; all together may be as large as a plan."""
         left = LARGEST_PLAN
-        for path in job.plan.paths:
-            blob = job.plan.files[path]
+        for path, blob in sorted(files.items()):
             left -= (
                 self.site.blobs.size(blob) if self.site.blobs.has(blob) else await self._fetch_file(path, blob, left)
             )
             if left < 0:
                 cause = f"its plan has more than {LARGEST_PLAN} bytes"
-                raise Refused(Thing("experiment", job.experiment), cause, "the offer was not stored")
+                raise Refused(Thing("experiment", experiment), cause, "the offer was not stored")
 
     async def _fetch_file(self, path: str, blob: str, most: int) -> int:
         """Fetch and keep one file of a plan, if it has at most ``most`` bytes; how many came."""
@@ -216,7 +234,9 @@ class Agent:
     async def _stop_revoked(self, experiment: str) -> list[tuple[str, str]]:
         """Stop the worker at once unless its experiment is approved; the experiment with each key of a running task."""
         try:
-            if (await asyncio.to_thread(offers.offered, self.site.database, experiment)).state is OfferState.APPROVED:
+            offer = await asyncio.to_thread(offers.offered, self.site.database, experiment)
+            # A job that cannot be read any more allows nothing.
+            if offer.state is OfferState.APPROVED and await asyncio.to_thread(lambda: offer.job) is not None:
                 return []
         except StorageFull as error:
             # Says nothing about the approval, which is proven again before each task.

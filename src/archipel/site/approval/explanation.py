@@ -1,12 +1,12 @@
 """A job in words for the people who must agree to it: who asks, what runs, on what, what leaves, and for how long.
 
-Everything a researcher wrote is another party's text: it is quoted as such, and characters that could hide or rearrange
-what a terminal shows are made visible.
+Everything a researcher or the server wrote is another party's text. It stands on lines of its own that begin with a
+bar, so that it cannot pass for an answer, and characters that could hide or rearrange what is shown are made visible.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from archipel.data import SampleCounts
 from archipel.data.volumes import ON_TOP, names_in
@@ -15,7 +15,7 @@ from archipel.rounds import most_attempts
 from archipel.site.state import SandboxRule, SiteSettings
 from archipel.vocabulary import BadInput, HyperParameter, Job, MetricSpec, OptimiserState, Release, StepTerms
 from archipel.vocabulary.counting import pluralise
-from archipel.vocabulary.visible import escape_hidden_lines
+from archipel.vocabulary.visible import BAR, escape_hidden_lines, quote_lines, quote_name
 
 _DECIDE = ("classes", "mode", "segments", "size", "structures", "window")
 """Options that decide what a value of a label or a picture means."""
@@ -55,18 +55,28 @@ def explain_offer(
 
 def _asks(job: Job, settings: SiteSettings, federation: str, asked_by: str) -> str:
     others = [name for name in job.sites if name != settings.site]
-    company = f" together with {', '.join(others)}" if others else ", which would be the only site"
-    who = (
-        f"{escape_hidden_lines(asked_by)}, according to the server of federation {escape_hidden_lines(federation)}"
-        if asked_by
-        else f"A researcher of federation {escape_hidden_lines(federation)}, whom its server does not name"
-    )
-    return f"{who}; this site would take part{company}."
+    company = f"together with {', '.join(others)}" if others else "as the only site"
+    who = ["The server does not say who asks."]
+    if asked_by:
+        who = ["Asked by, as the server says:", quote_lines(asked_by)]
+    return _in_lines([*who, "Federation:", quote_lines(federation), f"This site would take part {company}."])
 
 
 def _purpose(job: Job) -> str:
-    words = " ".join(escape_hidden_lines(text) for text in (job.title, job.description) if text)
-    return f"In the researcher's words: {words}" if words else "The researcher wrote nothing about it."
+    written = [quote_lines(text) for text in (job.title, job.description) if text]
+    if not written:
+        return "The researcher wrote nothing about it."
+    return _in_lines(["In the researcher's words:", *written])
+
+
+def _in_lines(parts: Iterable[str]) -> str:
+    """Sentences one after the other, and what is quoted between them on lines of its own."""
+    text, ends_quoted = "", False
+    for part in parts:
+        is_quoted = part.startswith(BAR)
+        between = "" if not text else "\n" if is_quoted or ends_quoted else " "
+        text, ends_quoted = f"{text}{between}{part}", is_quoted
+    return text
 
 
 def _model(job: Job) -> str:
@@ -84,19 +94,14 @@ def _model(job: Job) -> str:
 def _data(
     job: Job, settings: SiteSettings, dataset: str, subjects: int, held_out: int | None, options: Mapping[str, str]
 ) -> str:
-    labels = ", ".join(
-        f"{escape_hidden_lines(value)} = {escape_hidden_lines(name)}"
-        for value, name in sorted(job.needs.labels.items())
-    )
+    labels = ", ".join(f"{value} = {quote_name(name)}" for value, name in sorted(job.needs.labels.items()))
     people = pluralise(subjects, "subject")
     words = [f"Dataset {dataset}, which holds {people} (the plan needs {job.needs.minimum_subjects})."]
     if labels:
-        words.append(f"Labels: {labels}.")
+        words += ["Labels:", quote_lines(labels)]
     words += _target(job)
-    words += [
-        f"Values of {escape_hidden_lines(name)}: {escape_hidden_lines(str(asked))}."
-        for name, asked in job.needs.values.items()
-    ]
+    if job.needs.values:
+        words += ["Values:", quote_lines("\n".join(f"{name}: {asked}" for name, asked in job.needs.values.items()))]
     words += reading_of(options)
     about = f"about {job.validation_fraction:.0%}"
     if held_out is None:
@@ -111,7 +116,7 @@ def _data(
         )
     if job.validation and held_out is not None:
         words += [f"WARNING: {warning}." for warning in few_measure(held_out, settings.policy.minimum_cell)]
-    return " ".join([*words, "The files are read, never written."])
+    return _in_lines([*words, "The files are read, never written."])
 
 
 def _target(job: Job) -> list[str]:
@@ -119,11 +124,11 @@ def _target(job: Job) -> list[str]:
     target = job.needs.target
     if target is None:
         return []
-    name = escape_hidden_lines(target.name)
     if target.is_category:
-        classes = ", ".join(f"{place} = {escape_hidden_lines(one)}" for place, one in enumerate(target.categories))
-        return [f"Classes ({name}): {classes}."]
-    return [f"Target: {name}{f' in {escape_hidden_lines(target.unit)}' if target.unit else ''}."]
+        classes = ", ".join(f"{place} = {quote_name(one)}" for place, one in enumerate(target.categories))
+        return [f"Classes ({target.name}):", quote_lines(classes)]
+    unit = f" in {quote_name(target.unit)}" if target.unit else ""
+    return ["Target:", quote_lines(f"{target.name}{unit}")]
 
 
 def reading_of(options: Mapping[str, str]) -> list[str]:
@@ -156,10 +161,7 @@ def few_measure(held_out: int, smallest_cell: int) -> list[str]:
 
 
 def _parameters(step: StepTerms) -> str:
-    values = ", ".join(
-        f"{escape_hidden_lines(name)}={escape_hidden_lines(str(value))}"
-        for name, value in sorted(step.parameters.items())
-    )
+    values = ", ".join(f"{name}={quote_name(str(value))}" for name, value in sorted(step.parameters.items()))
     return f"({values})" if values else ""
 
 
@@ -184,10 +186,8 @@ def _leaves(job: Job, samples: SampleCounts | None) -> str:
         "If it fails: a code, a kind of error, a line number of the plan and a sentence the agent wrote.",
     ]
     if job.privacy.steps:
-        steps = ", then ".join(
-            f"{escape_hidden_lines(one.name)} {_parameters(one)}".strip() for one in job.privacy.steps
-        )
-        words.append(f"Before a model leaves, this site changes what was trained by: {steps}.")
+        steps = ", then ".join(f"{one.name} {_parameters(one)}".strip() for one in job.privacy.steps)
+        words += ["Before a model leaves, this site changes what was trained by:", quote_lines(steps)]
         if said := _said_by_steps(job):
             words.append(f"What these steps say about themselves leaves with the metrics: {', '.join(said)}.")
     if job.baselines.local:
@@ -199,7 +199,7 @@ def _leaves(job: Job, samples: SampleCounts | None) -> str:
         "A model can remember traces of what it was trained on; anyone who receives it could try to find out whether a "
         "known patient was among them."
     )
-    return " ".join(words)
+    return _in_lines(words)
 
 
 def _reported(job: Job, samples: SampleCounts | None) -> list[str]:
@@ -248,7 +248,8 @@ def _changes(job: Job) -> str:
     if not job.parameters:
         return "Nothing. Any other job asks you again."
     found = "; ".join(_bounds(parameter, job) for parameter in job.parameters)
-    return f"Between rounds, only these numbers and only inside these bounds: {found}. Anything else asks you again."
+    allowed = "Between rounds, only these values and only inside these bounds:"
+    return _in_lines([allowed, quote_lines(found), "Anything else asks you again."])
 
 
 def _bounds(parameter: HyperParameter, job: Job) -> str:
@@ -257,8 +258,8 @@ def _bounds(parameter: HyperParameter, job: Job) -> str:
         case "bool":
             return f"{parameter.name} (now {now}): yes or no"
         case "choice":
-            choices = ", ".join(map(escape_hidden_lines, parameter.choices))
-            return f"{parameter.name} (now {escape_hidden_lines(str(now))}): {choices}"
+            choices = ", ".join(map(quote_name, parameter.choices))
+            return f"{parameter.name} (now {quote_name(str(now))}): {choices}"
         case _:
             return f"{parameter.name} (now {now}): {parameter.minimum:g} to {parameter.maximum:g}"
 
@@ -282,7 +283,7 @@ def _limits(job: Job, settings: SiteSettings) -> str:
 def _metrics(metrics: Sequence[MetricSpec]) -> str:
     """Metrics with what they count; a float32 total and a whole weight leave for each."""
     if not metrics:
-        return "nothing"
+        return "no metric"
     names = [
         metric.name
         if metric.largest_weight is None

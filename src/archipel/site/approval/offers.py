@@ -6,12 +6,14 @@ An offer is a job's document and nothing more; a changed job is a new offer. Wha
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cached_property
 from typing import NamedTuple
 
 from sqlalchemy import Connection, RowMapping, insert, select, update
 
-from archipel.governance import Approval, canonical, job_hash
+from archipel.governance import Approval, canonical
 from archipel.plans import declared
 from archipel.plans.files import PlanFiles
 from archipel.site.approval import offer_limits
@@ -19,19 +21,25 @@ from archipel.site.approval.offer_limits import OFFER_LIMITS, OfferLimits
 from archipel.site.audit import ExperimentEnded, JobAsker, JobChanged, JobOffered, add_entry
 from archipel.site.state import OfferState, SiteJournalKind, StateFolder, schema
 from archipel.storage import BlobStore, Database, utc_now
-from archipel.tensors import blob_hash
+from archipel.tensors import blob_hash, document_hash
 from archipel.vocabulary import Conflict, ErrorCode, Job, NotFound, Refused, Thing
+from archipel.vocabulary.bounds import LONGEST_JOB
+from archipel.vocabulary.documents import parsed
 from archipel.vocabulary.remedies import ListOffers, StartAgent
 
 _rows = schema.experiments
 
 
-class Offer(NamedTuple):
-    """An experiment at this site: its job, its state, and the approval if there is one."""
+@dataclass(frozen=True)
+class Offer:
+    """An experiment at this site: its job, its state, and the approval if there is one.
+
+    ``document`` is the job as it is stored. It is read at its first use: that takes half a second for 60,000 tensors.
+    """
 
     experiment: str
     state: OfferState
-    job: Job
+    document: str
     job_hash: str
     cohort_hash: str | None
     approval: Approval | None
@@ -40,6 +48,11 @@ class Offer(NamedTuple):
     decided_at: str | None
     ended_at: str | None
     asked_by: str
+
+    @cached_property
+    def job(self) -> Job:
+        """The job."""
+        return Job.model_validate_json(self.document)
 
 
 class StoredOffer(NamedTuple):
@@ -61,32 +74,84 @@ def check_ours(site: StateFolder, job: Job) -> None:
         raise Refused(thing, "does not name this site by its identity key", "it was not taken on", code=ErrorCode.TRUST)
 
 
-def check_offer(site: StateFolder, job: Job, limits: OfferLimits = OFFER_LIMITS) -> None:
-    """Raise Refused when this site refuses the offer, before anything is fetched for it."""
+def known_plan(database: Database, experiment: str, hashed: str) -> dict[str, str] | None:
+    """The files of the plan (blobs by path) of an experiment that is stored with this very job; else None."""
+    with database.read() as connection:
+        known = find(connection, experiment)
+    if known is None or known.job_hash != hashed:
+        return None
+    files: dict[str, str] = json.loads(known.job)["plan"]["files"]
+    return files
+
+
+def read_offer(experiment: str, hashed: str, document: bytes) -> Job:
+    """The job in a document that the server sent. Raises Refused unless it is the one that the offer names."""
+    thing = Thing("experiment", experiment)
+    if document_hash(document) != hashed:
+        raise Refused(thing, "its job is not the one that the offer names", "it was not taken on", code=ErrorCode.TRUST)
+    try:
+        job = parsed(Job.model_validate, document, LONGEST_JOB)
+        if canonical(job) != document:
+            raise ValueError("it is not the canonical document of its job")
+    except ValueError as error:
+        raise Refused(thing, "its job cannot be read by this version", "update Archipel here") from error
+    if job.experiment != experiment:
+        raise Refused(thing, f"its job is of experiment {job.experiment}", "it was not taken on", code=ErrorCode.TRUST)
+    return job
+
+
+def check_offer(site: StateFolder, job: Job, document: bytes | None = None, limits: OfferLimits = OFFER_LIMITS) -> None:
+    """Raise Refused when this site refuses the offer, before anything is fetched for it.
+
+    ``document`` is the job's canonical one, which takes a second to make of 60,000 tensors.
+    """
     check_ours(site, job)
+    document = document or canonical(job)
     with site.database.read() as connection:
         known = find(connection, job.experiment)
-        if known is None or known.job_hash != job_hash(job):
-            offer_limits.check_limits(connection, job, len(canonical(job)), limits)
+        if known is None or known.job_hash != document_hash(document):
+            offer_limits.check_limits(connection, job, len(document), limits)
 
 
-def record(site: StateFolder, job: Job, asked_by: str = "", limits: OfferLimits = OFFER_LIMITS) -> OfferState:
+def note_asker(database: Database, experiment: str, asked_by: str) -> None:
+    """Note who the server says asks for a known job: the job was approved and not the name."""
+    with database.read() as connection:
+        if asked_by in ("", stored(connection, experiment).asked_by):
+            return
+    with database.write() as connection:
+        _note_asker(connection, experiment, asked_by)
+
+
+def _note_asker(connection: Connection, experiment: str, asked_by: str) -> None:
+    before = stored(connection, experiment).asked_by
+    if asked_by in ("", before):
+        return
+    body = JobAsker(experiment=experiment, asked_by=asked_by, before=before)
+    add_entry(connection, SiteJournalKind.JOB_ASKER, body)
+    connection.execute(update(_rows).where(_rows.c.experiment == experiment).values(asked_by=asked_by))
+
+
+def record(
+    site: StateFolder,
+    job: Job,
+    asked_by: str = "",
+    limits: OfferLimits = OFFER_LIMITS,
+    *,
+    document: bytes | None = None,
+) -> OfferState:
     """Store a job that the server offers; a job that differs from the stored one needs a new decision.
 
-    ``asked_by`` is the access token that the server names; another name for a known job is only noted, because the job
-    was approved and not the name. Returns the experiment's state. Raises Refused when the job is not of this federation
+    ``asked_by`` is the access token that the server names; another name for a known job is only noted. ``document`` is
+    the job's canonical one. Returns the experiment's state. Raises Refused when the job is not of this federation
     or does not name this site by its identity key, and when too many wait for a decision here.
     """
     check_ours(site, job)
-    hashed, document, unused = job_hash(job), canonical(job), set[str]()
+    document = document or canonical(job)
+    hashed, unused = document_hash(document), set[str]()
     with site.database.write() as connection:
         known = find(connection, job.experiment)
         if known is not None and known.job_hash == hashed:
-            if asked_by not in ("", known.asked_by):
-                body = JobAsker(experiment=job.experiment, asked_by=asked_by, before=known.asked_by)
-                add_entry(connection, SiteJournalKind.JOB_ASKER, body)
-                change = update(_rows).where(_rows.c.experiment == job.experiment)
-                connection.execute(change.values(asked_by=asked_by))
+            _note_asker(connection, job.experiment, asked_by)
             return known.state
         offer_limits.check_limits(connection, job, len(document), limits)
         unused |= offer_limits.forget_ended(connection, limits)
@@ -231,7 +296,7 @@ def _offer(row: RowMapping) -> Offer:
     return Offer(
         experiment=row["experiment"],
         state=OfferState(row["state"]),
-        job=Job.model_validate(json.loads(row["job"])),
+        document=row["job"],
         job_hash=row["job_hash"],
         cohort_hash=row["cohort_hash"],
         approval=approval,

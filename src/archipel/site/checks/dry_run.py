@@ -41,6 +41,7 @@ from archipel.vocabulary import (
     show_nothing,
 )
 from archipel.vocabulary.remedies import StartAgent
+from archipel.vocabulary.visible import quote
 
 PASSES = 5
 DUMMY_ROUNDS = "rounds on generated data"
@@ -193,9 +194,9 @@ class Checks:
 
     def _failed(self, error: WorkerTaskFailed | ArchipelError, notes: Notes) -> None:
         if isinstance(error, WorkerTaskFailed):
-            last = error.detail.strip().splitlines()[-1:] or [""]
+            last = error.detail.strip().rpartition("\n")[2]
             log = self._site.logs / f"{self._job.experiment}.check.log"
-            notes.fix("plan", f"{error.failure}: {last[0]}; tell the researcher (the worker's output is in {log})")
+            notes.fix("plan", f"{error.failure}: {quote(last)}; tell the researcher (the worker's output is in {log})")
         else:
             notes.fix(error.thing, f"{error.cause}; {error.remedy}")
 

@@ -23,6 +23,7 @@ from archipel.site.membership.certificates import keep_certificate, tls_request
 from archipel.site.state import FederationMembership, SiteJournalKind, StateFolder, checked_proxy, schema, set_proxy
 from archipel.storage import utc_now
 from archipel.transport.enrolment import (
+    ENROLMENT_HEADER,
     AuthorityReply,
     EnrolmentReply,
     EnrolmentRequest,
@@ -139,8 +140,8 @@ def _ask(
         with httpx.Client(verify=trust, proxy=proxy or None, trust_env=False, timeout=_TIMEOUT_S) as client:
             address = ticket.url.rstrip("/") + path
             # Asked for as it is: a short answer that was packed may be gigabytes long.
-            plain = {"Accept-Encoding": "identity"}
-            with client.stream("POST" if body else "GET", address, json=body, headers=plain) as response:
+            headers = {"Accept-Encoding": "identity"} | ({ENROLMENT_HEADER: ticket.id} if body else {})
+            with client.stream("POST" if body else "GET", address, json=body, headers=headers) as response:
                 answer = _whole(ticket, response)
     except httpx.ProxyError as error:
         raise ArchipelError(

@@ -37,7 +37,7 @@ def explain_on(site: StateFolder, offer: Offer, entry: Dataset, cohort: Cohort |
     )
     met = "\n".join(f"- {answer}" for answer in suitability.needs_met(offer.job, entry, cohort))
     against = suitability.reasons_against(site, offer.job, entry, cohort)
-    objection = (("What prevents it?", "; ".join(against)),) if against else ()
+    objection = (("What prevents it?", "\n".join(f"- {reason}" for reason in against)),) if against else ()
     return (*answers, ("Does the data fit?", met), *objection)
 
 

@@ -123,7 +123,7 @@ class StateFolder:
             raise ArchipelError(
                 Thing("site", self.name),
                 "has not joined a federation yet",
-                "ask the server's owner for a join token and run archipel site join TOKEN",
+                "ask the server's operator for a join token and run archipel site join",
                 code=ErrorCode.CONFIGURATION,
                 command=JoinFederation(),
             )

@@ -94,7 +94,8 @@ def checked_proxy(proxy: str) -> str:
     """The address of a proxy. Raises BadInput (code configuration) when it is not ``http://host:port`` or empty."""
     if not re.fullmatch(_PROXY, proxy):
         raise BadInput(
-            Thing("proxy", proxy),
+            # Without a password, which the address may contain.
+            Thing("proxy", re.sub(r"//.*@", "//", proxy)),
             "is not the address of a web proxy",
             "give http://host:port",
             code=ErrorCode.CONFIGURATION,

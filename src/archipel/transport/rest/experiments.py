@@ -59,11 +59,11 @@ class BaselinesView(Reply):
 
 
 class ExperimentSummary(Reply):
-    """An experiment in a line. ``owner`` is the name of the access token that submitted it; times are ISO, UTC."""
+    """An experiment in a line. ``asked_by`` names the access token that submitted it; times are ISO, UTC."""
 
     experiment: str
     state: ExperimentState
-    owner: str | None = None
+    asked_by: str | None = None
     round: int
     rounds: int
     reason: str | None = None
