@@ -227,9 +227,18 @@ class Experiment:
         return plots.curves(tables.history(self.rounds(), document.baselines), validation, document.baselines)
 
     def models(self) -> DataFrame:
-        """The kept models: ``last``, ``best``, and ``local:<site>`` where that baseline was asked for."""
+        """The kept models: ``last``, ``best``, and ``local:<site>`` where that baseline was asked for.
+
+        ``origin`` says what made each: ``best`` is the untrained initial model as long as no round made a better one.
+        """
         rows: list[tables.Row] = [
-            {"name": kept.name, "round": kept.round, "hash": kept.hash, **(kept.validation or {})}
+            {
+                "name": kept.name,
+                "origin": kept.origin,
+                "round": kept.round,
+                "hash": kept.hash,
+                **(kept.validation or {}),
+            }
             for kept in self._models()
         ]
         return tables.to_table(rows)
@@ -238,7 +247,8 @@ class Experiment:
         """Write a model as safetensors, and its model card (Markdown) beside it; returns the model's path.
 
         ``which`` is last, best or local:<site>. ``path`` ends in .safetensors, or is a folder. Raises NotFound, and
-        ArchipelError (code trust) when the bytes are not those that the server named.
+        ArchipelError (code trust) when the bytes are not those that the server named. A ``best`` of round 0 is written
+        as ``<experiment>-best-untrained.safetensors`` into a folder.
         """
         kept = {model.name: model for model in self._models()}
         if which not in kept:
@@ -248,7 +258,7 @@ class Experiment:
                 f"there are: {', '.join(sorted(kept))}",
                 values={"kept": ", ".join(sorted(kept))},
             )
-        target = place_for(Path(path), self.name, which)
+        target = place_for(Path(path), self.name, f"{which}-untrained" if kept[which].is_untrained else which)
         data = self._connection.download(f"{self._path}/models/{which}")
         software = {"server": self._connection.ask(FederationView, "GET", "/v1/federation").version}
         card = model_card(self.job, self.job_hash, kept[which], self.document(), self.rounds(), software)
