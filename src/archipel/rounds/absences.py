@@ -1,4 +1,4 @@
-"""How long the loop waits for sites that are not connected, and what people are told of it.
+"""How long the loop waits for sites that are not connected, and what is said about it.
 
 A site is awaited for the grace period, counted from when it was lost. After that it is away until it returns: no round
 waits for it any more, so that an absence costs its grace once, in however many rounds it lasts.
