@@ -183,3 +183,23 @@ def test_a_metrics_column_says_which_rounds_model_it_is_of() -> None:
     ended = {**last, "model_validation": {"dice": 0.2}}
     finished = table_of(ended, approvals=answers, state="finished", baselines={"federated": federated})
     assert finished["dice, model 2"] == ["0.2", "0.2"]
+
+
+def test_who_is_awaited_is_said_in_the_line_and_beside_the_site(screen: LogScreen, written: io.StringIO) -> None:
+    answers = [{"site": site, "state": "approved", "at": AT} for site in ("charite", "tum")]
+    until = {"tum": "2026-11-21T08:05:00+00:00"}
+    waiting = happened(at(1, approvals=answers, awaited=until), "sites-awaited", {"until": until, "away": ["charite"]})
+    screen.show(waiting)
+    screen.show(opened(replace(waiting, document=at(2, awaited=until).document), "evaluate"))
+    said = "waits until 2026-11-21 08:05:00 UTC for tum to connect"
+    assert written.getvalue().splitlines() == [
+        f"heart · running · round 1 of 2 · {said}",
+        f"heart · validating · {said}",
+    ]
+    headers, rows = waiting.table()
+    now = headers.index("now")
+    assert [row[now] for row in rows] == ["not connected; not awaited", "not connected; awaited until 08:05:00 UTC"]
+    assert said in waiting.html()
+    back = happened(waiting, "sites-awaited", {"until": {}, "away": []})
+    assert [row[now] for row in back.table()[1]] == ["connected again"] * 2
+    assert "waits" not in replace(back, document=at(1).document).headline()
