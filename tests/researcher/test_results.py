@@ -12,8 +12,8 @@ import archipel
 from archipel.plans import package
 from archipel.researcher import tables
 from archipel.researcher.progress import Progress, advance, sparkline
-from archipel.tensors import decode
-from archipel.transport.rest import BaselinesView, Event, RoundView, UnknownEvent
+from archipel.tensors import blob_hash, decode
+from archipel.transport.rest import BaselinesView, Event, ModelView, RoundView, UnknownEvent
 from archipel.vocabulary import MetricSpec, NotFound
 from worlds.research import World
 from worlds.scripted_experiments import logged, model
@@ -188,6 +188,22 @@ def test_a_model_comes_home_with_its_card(finished: archipel.Experiment, tmp_pat
     assert finished.models()["name"].tolist() == ["last", "best", "local:site-a"]
     with pytest.raises(NotFound, match=r"model first of .*: is not kept; there are: best, last, local:site-a"):
         finished.download(tmp_path, which="first")
+
+
+def test_the_best_of_no_round_is_called_the_untrained_initial_model_wherever_it_is(
+    finished: archipel.Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    untrained = ModelView(name="best", round=0, hash=blob_hash(model("best")), validation={"accuracy": 0.9})
+    monkeypatch.setattr(finished, "_models", lambda: [untrained])
+    assert finished.models()["origin"].tolist() == ["the untrained initial model"]
+    path = finished.download(tmp_path, which="best")
+    assert path.name == f"{finished.name}-best-untrained.safetensors"
+    card = path.with_suffix(".md").read_text()
+    assert "best (the untrained initial model)\n" in card and "**Model**: best (the untrained initial model)" in card
+    assert "None: this is the model that the experiment began with. No round made a model that measured better." in card
+    assert "It was not trained" in card and "0.9000" in card
+    for false in ("after round", "It saw data of", "follow from patients' data", "too optimistic", "2 of 3"):
+        assert false not in card
 
 
 def test_damaged_bytes_are_not_kept(

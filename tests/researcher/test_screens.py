@@ -226,3 +226,23 @@ def test_nothing_that_a_site_discloses_passes_for_a_sentence_of_ours() -> None:
         kind="arrays\x1b[2J\nall sites fit"
     )
     assert 'has labels "1\\n" "a, 2 b", 2 c, the plan needs 1 tumour' in reason(labels={"1\n": "a, 2 b", "2": "c"})
+
+
+def test_who_is_awaited_is_said_in_the_line_and_beside_the_site(screen: LogScreen, written: io.StringIO) -> None:
+    answers = [{"site": site, "state": "approved", "at": AT} for site in ("charite", "tum")]
+    until = {"tum": "2026-11-21T08:05:00+00:00"}
+    waiting = happened(at(1, approvals=answers, awaited=until), "sites-awaited", {"until": until, "away": ["charite"]})
+    screen.show(waiting)
+    screen.show(opened(replace(waiting, document=at(2, awaited=until).document), "evaluate"))
+    said = "waits until 2026-11-21 08:05:00 UTC for tum to connect"
+    assert written.getvalue().splitlines() == [
+        f"heart · running · round 1 of 2 · {said}",
+        f"heart · validating · {said}",
+    ]
+    headers, rows = waiting.table()
+    now = headers.index("now")
+    assert [row[now] for row in rows] == ["not connected; not awaited", "not connected; awaited until 08:05:00 UTC"]
+    assert said in waiting.html()
+    back = happened(waiting, "sites-awaited", {"until": {}, "away": []})
+    assert [row[now] for row in back.table()[1]] == ["connected again"] * 2
+    assert "waits" not in replace(back, document=at(1).document).headline()

@@ -73,17 +73,19 @@ class Clock:
 
 
 class ScriptedFleet:
-    """Records what the loop asks of sites; ``up`` are the connected ones."""
+    """Records what the loop asks of sites; ``up`` are the connected ones, the others were lost when it was made."""
 
-    def __init__(self, sites: Sequence[str]) -> None:
+    def __init__(self, sites: Sequence[str], clock: Clock) -> None:
+        self.clock, self.began = clock, clock.now
+        self.lost: dict[str, float] = {}
         self.events: asyncio.Queue[FleetEvent] = asyncio.Queue()
         self.up = set(sites)
         self.offers: list[tuple[str, Task, float]] = []
         self.withdrawn: list[tuple[str, TaskKey]] = []
         self.announced: list[tuple[tuple[str, ...], RoundClosed]] = []
 
-    def connected(self, site: str) -> bool:
-        return site in self.up
+    def absent_since(self, site: str) -> float | None:
+        return None if site in self.up else self.lost.get(site, self.began)
 
     async def offer(self, site: str, task: Task, remaining_s: float) -> None:
         self.offers.append((site, task, remaining_s))
@@ -101,7 +103,7 @@ class Scene:
     def __init__(self, folder: Path, job_: Job, **store: Any) -> None:
         self.folder, self.job, self.clock = folder, job_, Clock()
         self.store = MemoryExperimentStore(job_, folder, **store)
-        self.fleet = ScriptedFleet(job_.sites)
+        self.fleet = ScriptedFleet(job_.sites, self.clock)
         self.running: asyncio.Task[ExperimentState] | None = None
         self._names = itertools.count()
 
@@ -117,7 +119,7 @@ class Scene:
         assert self.running is not None
         self.running.cancel()
         await asyncio.gather(self.running, return_exceptions=True)
-        self.fleet = ScriptedFleet(sorted(self.fleet.up))
+        self.fleet = ScriptedFleet(sorted(self.fleet.up), self.clock)
 
     async def ended(self) -> ExperimentState:
         assert self.running is not None
@@ -202,7 +204,9 @@ class Scene:
         self.fleet.events.put_nowait(Failed(site, task.key, failure))
 
     def lose(self, site: str) -> None:
-        self.fleet.up.discard(site)
+        if site in self.fleet.up:
+            self.fleet.up.discard(site)
+            self.fleet.lost[site] = self.clock.now
         self.fleet.events.put_nowait(Lost(site))
 
     def come_back(self, site: str) -> None:

@@ -34,10 +34,14 @@ def expected(state: ParticipantStatus, event: ParticipantEvent) -> ParticipantSt
     if state in ENDED:
         return state
     if event is E.RETURNED:
-        return S.INVITED if state is S.LOST else state
+        return {S.LOST: S.INVITED, S.AWAY: S.RETURNED}.get(state, state)
     if event is E.GRACE_OVER:
-        return S.MISSING if state is S.LOST else state
-    return AFTER[event]
+        return S.AWAY if state is S.LOST else state
+    if state in (S.AWAY, S.RETURNED):
+        unawaited = {E.ACCEPTED: S.RETURNED, E.LOST: S.AWAY}
+        ends = S.MISSING if state is S.AWAY else S.LATE
+        return unawaited.get(event) or (ends if event in (E.DEADLINE, E.CLOSED) else AFTER[event])
+    return state if event is E.CLOSED else AFTER[event]
 
 
 @pytest.mark.parametrize(("state", "event"), list(itertools.product(ParticipantStatus, ParticipantEvent)))
@@ -78,8 +82,12 @@ states = st.lists(st.sampled_from(ParticipantStatus), min_size=1, max_size=8)
 
 
 @given(states, st.integers(1, 8))
-def test_a_round_is_open_exactly_while_a_site_may_still_deliver(found: list[ParticipantStatus], quorum: int) -> None:
+def test_a_round_is_open_exactly_while_it_waits_or_its_quorum_can_still_come(
+    found: list[ParticipantStatus], quorum: int
+) -> None:
+    unawaited = sum(state in (S.AWAY, S.RETURNED) for state in found)
     open_ = any(state in (S.INVITED, S.WORKING, S.LOST) for state in found)
+    open_ = open_ or quorum - unawaited <= found.count(S.DELIVERED) < quorum
     assert (verdict(found, quorum) is UpdateVerdict.OPEN) == open_
 
 

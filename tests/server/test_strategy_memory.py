@@ -30,8 +30,8 @@ class Trains:
         self.events: asyncio.Queue[FleetEvent] = asyncio.Queue()
         self.spool, self.last, self.silent = spool, last, asyncio.Event()
 
-    def connected(self, site: str) -> bool:
-        return True
+    def absent_since(self, site: str) -> float | None:
+        return None
 
     async def offer(self, site: str, task: Task, remaining_s: float) -> None:
         if task.key.round > self.last:

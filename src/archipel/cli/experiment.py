@@ -34,7 +34,10 @@ def list_(
     from archipel.researcher import connect
 
     with connect(server, token=token, ca=authority, proxy=proxy) as federation:
-        rows = [{key: getattr(summary, key) for key in _COLUMNS} for summary in federation.summaries()]
+        rows = [
+            {key: getattr(summary, key) for key in _COLUMNS} | {"reason": summary.reason or summary.waits_for or None}
+            for summary in federation.summaries()
+        ]
         show("experiments", rows, as_json)
 
 

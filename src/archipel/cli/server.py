@@ -137,7 +137,7 @@ def _print_status(status: ServerStatus, state: Path) -> None:
             "asked_by": summary.asked_by,
             "round": f"{summary.round} of {summary.rounds}",
             "created": summary.created,
-            "reason": summary.reason or "",
+            "reason": summary.reason or summary.waits_for,
         }
         for summary in status.experiments
     ]

@@ -68,7 +68,7 @@ class LogScreen:
         running = document is not None and document.state is ExperimentState.RUNNING
         if document is not None and running and stage and (not stage.startswith("round") or "attempt" in stage):
             # Numbers are those of the last round: a stage's line repeats none of them.
-            words = [progress.name, stage, document.reason or ""]
+            words = [progress.name, stage, document.waits_for, document.reason or ""]
         else:
             numbers = [f"{name} {values[-1]:.4f}" for name, values in progress.course() if values]
             words = [replace(progress, stage="").headline(), *numbers]

@@ -242,9 +242,18 @@ class Experiment:
         return write_page(experiment_result(self.document(), self.rounds()), target)
 
     def models(self) -> DataFrame:
-        """The kept models: ``last``, ``best``, and ``local:<site>`` where that baseline was asked for."""
+        """The kept models: ``last``, ``best``, and ``local:<site>`` where that baseline was asked for.
+
+        ``origin`` says what made each: ``best`` is the untrained initial model as long as no round made a better one.
+        """
         rows: list[tables.Row] = [
-            {"name": kept.name, "round": kept.round, "hash": kept.hash, **(kept.validation or {})}
+            {
+                "name": kept.name,
+                "origin": kept.origin,
+                "round": kept.round,
+                "hash": kept.hash,
+                **(kept.validation or {}),
+            }
             for kept in self._models()
         ]
         return tables.to_table(rows)
@@ -254,7 +263,8 @@ class Experiment:
         ``-plan``; returns the model's path.
 
         ``which`` is last, best or local:<site>. ``path`` ends in .safetensors, or is a folder. Raises NotFound, and
-        ArchipelError (code trust) when the bytes are not those that the server named, or the plan is not the job's.
+        ArchipelError (code trust) when the bytes are not those that the server named, or the plan is not the job's. A
+        ``best`` of round 0 is written as ``<experiment>-best-untrained.safetensors`` into a folder.
         """
         kept = {model.name: model for model in self._models()}
         if which not in kept:
@@ -264,7 +274,7 @@ class Experiment:
                 f"there are: {', '.join(sorted(kept))}",
                 values={"kept": ", ".join(sorted(kept))},
             )
-        target = place_for(Path(path), self.name, which)
+        target = place_for(Path(path), self.name, f"{which}-untrained" if kept[which].is_untrained else which)
         data = self._connection.download(f"{self._path}/models/{which}")
         check_bytes(target, data, kept[which].hash)
         software = {"server": self._connection.ask(FederationView, "GET", "/v1/federation").version}

@@ -31,19 +31,20 @@ def model_card(
     ``software`` are names and versions of what ran elsewhere; the versions here are added to it.
     """
     committed = [attempt for attempt in rounds if attempt.is_committed and attempt.round <= model.round]
-    local = model.name.removeprefix("local:") if model.name.startswith("local:") else None
+    local = model.site
     per_site = _at_each_site(model, document, rounds, local)
+    untrained = f" ({model.origin})" if model.is_untrained else ""
     sections = [
-        f"# Model card: {job.experiment}, {model.name}",
+        f"# Model card: {job.experiment}, {model.name}{untrained}",
         _quoted("Title", job.title),
         _quoted("Purpose", job.description) or "**Purpose**: not stated by the researcher",
-        _what_it_is(job, model, document, local),
+        _what_it_is(job, model, document),
         _lineage(job, job_hash, model),
-        _contributions(job, committed, document, local),
+        _contributions(job, model, committed, document),
         _hyper_parameters(job, committed),
         _measured(job, model, document, per_site),
         _software(software),
-        _limits(job, local, by_site=any(per_site.values())),
+        _limits(job, model, by_site=any(per_site.values())),
     ]
     return escape_hidden("\n\n".join(section for section in sections if section) + "\n", keep="\n")
 
@@ -59,9 +60,9 @@ def _inline(text: str) -> str:
     return _MARKS.sub(r"\\\g<0>", quote_name(text))
 
 
-def _what_it_is(job: Job, model: ModelView, document: ExperimentView, local: str | None) -> str:
+def _what_it_is(job: Job, model: ModelView, document: ExperimentView) -> str:
     count = sum(spec.elements for spec in job.tensors.tensors)
-    kind = f"trained at {local} alone, a baseline" if local else f"after round {model.round} of {job.terms.rounds}"
+    kind = model.origin if model.site or model.is_untrained else f"{model.origin} of {job.terms.rounds}"
     labels = ", ".join(f"{value} {_inline(name)}" for value, name in sorted(job.needs.labels.items()))
     target = job.needs.target
     classes = ", ".join(f"{place} {_inline(name)}" for place, name in enumerate(target.categories)) if target else ""
@@ -112,15 +113,17 @@ def _lineage(job: Job, job_hash: str, model: ModelView) -> str:
     ) + "\n".join(f"| {what} | `{value}` |" for what, value in rows)
 
 
-def _contributions(job: Job, committed: Sequence[RoundView], document: ExperimentView, local: str | None) -> str:
+def _contributions(job: Job, model: ModelView, committed: Sequence[RoundView], document: ExperimentView) -> str:
+    if model.is_untrained:
+        done = "No round made a model that measured better." if model.name == "best" and document.round else ""
+        return f"## Training\n\nNone: this is the model that the experiment began with. {done}".rstrip()
     terms = (
         f"Strategy {job.strategy.name}, quorum {job.terms.quorum} of {len(job.roster)} sites, seed {job.seed}, "
         f"optimiser state {job.optimiser_state.value}."
     )
-    if local:
-        return (
-            f"## Training\n\nTrained at {local} alone, with as many passes as the federated model had rounds. {terms}"
-        )
+    if model.site:
+        alone = f"Trained at {model.site} alone, with as many passes as the federated model had rounds."
+        return f"## Training\n\n{alone} {terms}"
     rows = []
     people = {answer.site: answer.subjects for answer in document.approvals}
     for site in job.sites:
@@ -202,7 +205,7 @@ def _measured(job: Job, model: ModelView, document: ExperimentView, per_site: Pe
         "| metric | over all sites | | at the worst site |\n|---|---|---|---|\n" + "\n".join(lines)
     )
     text += _site_table(sorted(sums), per_site)
-    if model.name == "best":
+    if model.name == "best" and not model.is_untrained:
         text += "\n\nThis round was chosen by its validation result, so this result is somewhat too optimistic."
     rows = [
         f"| {_BASELINES.get(name, name)} | "
@@ -241,11 +244,14 @@ def _cell(value: float | None) -> str:
     return "" if value is None else f"{value:.4f}"
 
 
-def _limits(job: Job, local: str | None, *, by_site: bool) -> str:
-    sites = local or ", ".join(job.sites)
+def _limits(job: Job, model: ModelView, *, by_site: bool) -> str:
+    medical = "A research model, not a medical device: it must not guide the care of a patient."
+    if model.is_untrained:
+        return f"## Limits of use\n\n- {medical}\n- It was not trained: what it predicts says nothing about an image."
+    sites = model.site or ", ".join(job.sites)
     tool = " (`archipel evaluate`)" if job.needs.kind == "volumes" and job.needs.labels else ""
     lines = [
-        "A research model, not a medical device: it must not guide the care of a patient.",
+        medical,
         f"It saw data of {sites} only. On other scanners, sequences, ages or diseases it may fail without any "
         f"warning; measure it on local data first{tool}.",
         "A validation mean hides the sites and the subjects on which the model fails; "

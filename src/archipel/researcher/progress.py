@@ -15,6 +15,7 @@ from archipel.transport.rest import (
     RoundOpened,
     RoundView,
     SiteFailed,
+    SitesAwaited,
     TaskAccepted,
     UpdateReceived,
 )
@@ -34,6 +35,8 @@ _STAGES = {
 class Progress:
     """An experiment's document and rounds, what each site does in the exchange that is open, and a notice.
 
+    ``absent`` says of each site that is not connected whether it is awaited.
+
     ``document`` is None before the server has answered. ``released`` are error texts that people at sites released, a
     line each. Texts of other parties are given without control characters.
     """
@@ -43,6 +46,7 @@ class Progress:
     rounds: tuple[RoundView, ...] = ()
     stage: str = ""
     doing: Mapping[str, str] = field(default_factory=dict)
+    absent: Mapping[str, str] = field(default_factory=dict)
     notice: str = ""
     released: tuple[str, ...] = ()
 
@@ -72,8 +76,7 @@ class Progress:
         seconds = [attempt.seconds for attempt in self.committed if attempt.seconds]
         if seconds:
             parts.append(f"{sorted(seconds)[len(seconds) // 2]:.3g} s per round")
-        if document.reason:
-            parts.append(document.reason)
+        parts += [words for words in (document.waits_for, document.reason) if words]
         return escape_hidden(" · ".join(parts))
 
     def remarks(self) -> list[str]:
@@ -103,7 +106,7 @@ class Progress:
         for answer in self.approvals:
             site = answer.site
             part = last.sites.get(site) if last else None
-            now = self.doing.get(site) or (str(part.state) if part else "")
+            now = self.absent.get(site) or self.doing.get(site) or (str(part.state) if part else "")
             if part and part.failure:
                 now = f"{now}: {quote(str(part.failure))}"
             measured = (after.get(site, {}) if produced else part.validation) if part else {}
@@ -161,6 +164,11 @@ def advance(progress: Progress, event: Event) -> Progress:
             attempt = f" (attempt {body.attempt})" if body.attempt > 1 else ""
             opened = f"{stage} {body.round} is open" if body.kind is TaskKind.TRAIN else f"{stage}{about}"
             return replace(progress, stage=opened + attempt, doing={})
+        case SitesAwaited(until=until, away=away):
+            lost = {site: f"not connected; awaited until {at[11:19]} UTC" for site, at in until.items()}
+            absent = lost | dict.fromkeys(away, "not connected; not awaited")
+            back = dict.fromkeys(progress.absent.keys() - absent, "connected again")
+            return replace(progress, absent=absent, doing={**back, **progress.doing})
         case TaskAccepted(site=site):
             return replace(progress, doing={**progress.doing, site: "working"})
         case UpdateReceived(site=site):

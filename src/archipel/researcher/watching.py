@@ -20,6 +20,7 @@ _ASK_AGAIN = frozenset(
         EventKind.INTERRUPTED,
         EventKind.ROUND_COMMITTED,
         EventKind.ROUND_FAILED,
+        EventKind.SITES_AWAITED,
         EventKind.STATE,
         EventKind.SUBMITTED,
     }

@@ -112,6 +112,12 @@ class ExperimentStore(Protocol):
     def accepted(self, key: TaskKey, site: str) -> None:
         """A site works on its task. This is for display; nothing follows from it."""
 
+    def awaiting(self, sites: Mapping[str, float], away: Sequence[str]) -> None:
+        """The loop waits for sites that are not connected, so many seconds each; not for those that are ``away``.
+
+        This is for display; nothing follows from it.
+        """
+
     def delivered(self, key: TaskKey, site: str, update: Update, tensor_file: Path | None) -> None:
         """A site's update counts from now on."""
 

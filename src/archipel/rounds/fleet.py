@@ -76,8 +76,8 @@ class Fleet(Protocol):
 
     events: asyncio.Queue[FleetEvent]
 
-    def connected(self, site: str) -> bool:
-        """Whether the site can be reached now."""
+    def absent_since(self, site: str) -> float | None:
+        """When the site was lost, or this process began, by the loop's clock; None while the site can be reached."""
 
     async def offer(self, site: str, task: Task, remaining_s: float) -> None:
         """Give the site its task, now or when it comes back."""

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import structlog
 
+from archipel.rounds.absences import Waiting, absent, never_complete, short_since, waiting_in
 from archipel.rounds.accounting import check_update, stage_record
 from archipel.rounds.aggregation import Aggregated, UnusableSum, aggregate
 from archipel.rounds.attempts import NEW_JOB, is_used_up, next_possible_stage, used_up
@@ -51,7 +52,8 @@ class ExperimentLoop:
         self, job: Job, job_hash: str, store: ExperimentStore, fleet: Fleet, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.job, self.job_hash, self.store, self.fleet, self.clock = job, job_hash, store, fleet, clock
-        self._not_before = clock()
+        self._began = self._not_before = clock()
+        self._told: Waiting | None = None
         self._for_good = ""
 
     async def run(self) -> ExperimentState:
@@ -61,9 +63,10 @@ class ExperimentLoop:
             opened = progress.opened
             if opened is None:
                 if progress.state is not ExperimentState.RUNNING:
+                    await self._tell(self._told.ended() if self._told else Waiting())
                     return progress.state
                 if not self._for_good and self.clock() < self._not_before:
-                    await self._rest()
+                    await self._rest(self._not_before)
                     continue
                 opened = await self._open_next(progress)
                 if opened is None:
@@ -73,9 +76,9 @@ class ExperimentLoop:
                 continue
             await self._conduct(opened, progress.tries)
 
-    async def _rest(self) -> None:
-        """Wait for the end of the pause after a failed attempt, or for an event that may change what comes next."""
-        event = await self._next_event(self._not_before)
+    async def _rest(self, until: float) -> None:
+        """Wait while no attempt is open, or for an event that may change what comes next."""
+        event = await self._next_event(until)
         if isinstance(event, Delivered) and not event.settled.done():
             thing = event.update.key.update_of(event.site)
             cause = "that round is not open"
@@ -103,6 +106,10 @@ class ExperimentLoop:
             self._for_good = ""
             await self._turn(self.store.stall, tried + why + way_on)
             return None
+        since = absent(self.fleet, progress.invited)
+        if len(progress.invited) - len(since) < quorum:
+            await self._await_quorum(stage, quorum, len(progress.invited), since)
+            return None
         attempt = made + 1
         passes = self.job.terms.rounds if stage.kind is TaskKind.LOCAL else 1
         opened = Opened(
@@ -114,6 +121,30 @@ class ExperimentLoop:
         )
         await _in_thread(self.store.open, opened)
         return opened
+
+    async def _await_quorum(self, stage: Stage, quorum: int, invited: int, since: dict[str, float]) -> None:
+        """Wait while fewer sites than the quorum are there, as long as a round may last; then pause.
+
+        No attempt is opened, so that none is used up.
+        """
+        terms = self.job.terms
+        until = max(self._began, short_since(since, invited - quorum)) + terms.deadline_s
+        if self.clock() < until:
+            await self._tell(Waiting(dict.fromkeys(sorted(since), until)))
+            await self._rest(until)
+        else:
+            await self._turn(self.store.stall, never_complete(stage, quorum, invited, since, terms.deadline_s))
+
+    async def _tell(self, waiting: Waiting) -> None:
+        """Let people see whom the loop waits for, once until it changes."""
+        if waiting != self._told:
+            self._told = waiting
+            seconds = waiting.left(self.clock())
+            if seconds or waiting.away:
+                rounded = {site: round(left) for site, left in seconds.items()}
+                experiment = self.job.experiment
+                _log.info("sites are not connected", experiment=experiment, awaited_s=rounded, not_awaited=waiting.away)
+            await _in_thread(self.store.awaiting, seconds, waiting.away)
 
     async def _turn(self, turn: Callable[..., None], *words: str) -> None:
         try:
@@ -148,9 +179,12 @@ class ExperimentLoop:
         awaited: dict[str, float] = {}
         for site, state in list(opened.sites.items()):
             if state not in ENDED:
+                opened.sites[site] = ParticipantStatus.INVITED
                 await self._reach(opened, site, ends, awaited)
+        self._let_time_pass(opened, ends, awaited)
         while True:
             while verdict(opened.sites.values(), self._quorum(opened.stage)) is UpdateVerdict.OPEN:
+                await self._tell(waiting_in(opened, ends, awaited))
                 event = await self._next_event(min([ends, *awaited.values()]))
                 if isinstance(event, Nudged):
                     if (await _in_thread(self.store.progress)).state is ExperimentState.CANCELLED:
@@ -171,11 +205,17 @@ class ExperimentLoop:
             return None
 
     async def _reach(self, opened: Opened, site: str, ends: float, awaited: dict[str, float]) -> None:
-        if self.fleet.connected(site):
+        """Offer the site its task, or await it to the end of its grace, which began when it was lost."""
+        since = self.fleet.absent_since(site)
+        if since is None:
             await self.fleet.offer(site, opened.task, ends - self.clock())
         else:
-            _step(opened, site, ParticipantEvent.LOST)
-            awaited.setdefault(site, self.clock() + self.job.terms.grace_s)
+            self._await(opened, site, since, awaited)
+
+    def _await(self, opened: Opened, site: str, since: float, awaited: dict[str, float]) -> None:
+        _step(opened, site, ParticipantEvent.LOST)
+        if opened.sites[site] is ParticipantStatus.LOST:
+            awaited[site] = since + self.job.terms.grace_s
 
     def _let_time_pass(self, opened: Opened, ends: float, awaited: dict[str, float]) -> None:
         now = self.clock()
@@ -190,7 +230,7 @@ class ExperimentLoop:
     async def _take(self, opened: Opened, event: FleetEvent, ends: float, awaited: dict[str, float]) -> None:
         match event:
             case Accepted(site, key) if key == opened.task.key and site in opened.sites:
-                if opened.sites[site] in (ParticipantStatus.INVITED, ParticipantStatus.LOST):
+                if next_site_state(opened.sites[site], ParticipantEvent.ACCEPTED) is not opened.sites[site]:
                     await _in_thread(self.store.accepted, key, site)
                 _step(opened, site, ParticipantEvent.ACCEPTED)
             case Failed(site, key, failure) if key == opened.task.key and site in opened.sites:
@@ -201,8 +241,8 @@ class ExperimentLoop:
             case Delivered():
                 await self._receive(opened, event)
             case Lost(site) if site in opened.sites and opened.sites[site] not in ENDED:
-                _step(opened, site, ParticipantEvent.LOST)
-                awaited[site] = self.clock() + self.job.terms.grace_s
+                since = self.fleet.absent_since(site)
+                self._await(opened, site, self.clock() if since is None else since, awaited)
             case Returned(site) if site in opened.sites and opened.sites[site] not in ENDED:
                 awaited.pop(site, None)
                 _step(opened, site, ParticipantEvent.RETURNED)
@@ -261,6 +301,8 @@ class ExperimentLoop:
                 committed, unable = False, f"strategy {self.job.strategy.name}: {error}"
             except UnusableSum as error:
                 committed, unable = False, f"{error}; a sum does not show whose part is at fault"
+        for site in opened.sites:
+            _step(opened, site, ParticipantEvent.CLOSED)
         model = made.model.hash if made.model else None
         record = stage_record(self.job, opened, committed, contributors, model, seconds, made.sums)
         closed = RoundClosed(

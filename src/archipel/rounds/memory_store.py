@@ -43,6 +43,8 @@ class MemoryExperimentStore:
         self._passes: dict[int, dict[str, Value]] = {}
         self.invited = tuple(invited if invited is not None else job.sites)
         self.pause_after: int | None = None
+        self.awaited: dict[str, float] = {}
+        self.away: tuple[str, ...] = ()
         self._opened: Opened | None = None
         self._tries = 0
         self._names = itertools.count()
@@ -92,6 +94,10 @@ class MemoryExperimentStore:
     def accepted(self, key: TaskKey, site: str) -> None:
         """A site works on its task."""
         self._current(key).sites[site] = ParticipantStatus.WORKING
+
+    def awaiting(self, sites: Mapping[str, float], away: Sequence[str]) -> None:
+        """The loop waits for these sites, and not for those that are away."""
+        self.awaited, self.away = dict(sites), tuple(away)
 
     def delivered(self, key: TaskKey, site: str, update: Update, tensor_file: Path | None) -> None:
         """A site's update counts from now on."""

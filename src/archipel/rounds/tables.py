@@ -1,7 +1,7 @@
 """The life of a site in a round, and of an experiment, as tables that a reader can check by eye.
 
-A round has no state machine of its own: it is open while any of its sites may still deliver, and its result
-follows from the final states of its sites (``verdict``). A deadline is an event that reaches every site.
+A round has no state machine of its own: it is open while it waits for any of its sites, and its result follows from
+the final states of its sites (``verdict``). A deadline is an event that reaches every site, and so is the round's end.
 """
 
 from __future__ import annotations
@@ -23,11 +23,14 @@ class ParticipantEvent(StrEnum):
     RETURNED = "returned"
     GRACE_OVER = "grace-over"
     DEADLINE = "deadline"
+    CLOSED = "closed"
 
 
 _S, _E = ParticipantStatus, ParticipantEvent
 ENDED = frozenset({_S.DELIVERED, _S.FAILED, _S.LATE, _S.MISSING})
 """States that a site does not leave again in this round."""
+AWAITED = frozenset({_S.INVITED, _S.WORKING, _S.LOST})
+"""States of a site that the round waits for."""
 
 SITE_TABLE: dict[tuple[ParticipantStatus, ParticipantEvent], ParticipantStatus] = {
     (_S.INVITED, _E.ACCEPTED): _S.WORKING,
@@ -43,8 +46,19 @@ SITE_TABLE: dict[tuple[ParticipantStatus, ParticipantEvent], ParticipantStatus] 
     (_S.LOST, _E.DELIVERED): _S.DELIVERED,
     (_S.LOST, _E.FAILED): _S.FAILED,
     (_S.LOST, _E.RETURNED): _S.INVITED,
-    (_S.LOST, _E.GRACE_OVER): _S.MISSING,
+    (_S.LOST, _E.GRACE_OVER): _S.AWAY,
     (_S.LOST, _E.DEADLINE): _S.LATE,
+    (_S.AWAY, _E.ACCEPTED): _S.RETURNED,
+    (_S.AWAY, _E.DELIVERED): _S.DELIVERED,
+    (_S.AWAY, _E.FAILED): _S.FAILED,
+    (_S.AWAY, _E.RETURNED): _S.RETURNED,
+    (_S.AWAY, _E.DEADLINE): _S.MISSING,
+    (_S.AWAY, _E.CLOSED): _S.MISSING,
+    (_S.RETURNED, _E.DELIVERED): _S.DELIVERED,
+    (_S.RETURNED, _E.FAILED): _S.FAILED,
+    (_S.RETURNED, _E.LOST): _S.AWAY,
+    (_S.RETURNED, _E.DEADLINE): _S.LATE,
+    (_S.RETURNED, _E.CLOSED): _S.LATE,
 }
 """Every step a site may take in a round; at an event that is not here it stays as it is."""
 
@@ -63,11 +77,13 @@ class UpdateVerdict(StrEnum):
 
 
 def verdict(states: Iterable[ParticipantStatus], quorum: int) -> UpdateVerdict:
-    """Open while a site may still deliver; then whether at least ``quorum`` of them did."""
+    """Open while a site is awaited, or one that is not could make up the quorum; then whether ``quorum`` delivered."""
     known = list(states)
-    if any(state not in ENDED for state in known):
+    delivered = known.count(ParticipantStatus.DELIVERED)
+    possible = sum(state not in ENDED for state in known)
+    if any(state in AWAITED for state in known) or delivered < quorum <= delivered + possible:
         return UpdateVerdict.OPEN
-    return UpdateVerdict.QUORUM if known.count(ParticipantStatus.DELIVERED) >= quorum else UpdateVerdict.NO_QUORUM
+    return UpdateVerdict.QUORUM if delivered >= quorum else UpdateVerdict.NO_QUORUM
 
 
 class ExperimentVerb(StrEnum):

@@ -23,9 +23,9 @@ class SimulatedFleet:
         self._models = {site: StartingModels() for site in sites}
         self._running: set[asyncio.Task[None]] = set()
 
-    def connected(self, site: str) -> bool:
-        """Whether the site is one of this fleet."""
-        return site in self._sites
+    def absent_since(self, site: str) -> float | None:
+        """None for each site of this fleet; any other was never there."""
+        return None if site in self._sites else 0.0
 
     async def offer(self, site: str, task: Task, remaining_s: float) -> None:
         """Start the site's work on the task."""

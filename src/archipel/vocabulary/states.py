@@ -63,11 +63,17 @@ class TaskState(StrEnum):
 
 
 class ParticipantStatus(StrEnum):
-    """The state of one site in one round."""
+    """The state of one site in one round.
+
+    A LOST site is awaited for its grace period; AWAY is one that is not awaited any more, RETURNED one that was away
+    and has its task now, without being awaited. A closed round has the last four only.
+    """
 
     INVITED = "invited"
     WORKING = "working"
     LOST = "lost"
+    AWAY = "away"
+    RETURNED = "returned"
     DELIVERED = "delivered"
     FAILED = "failed"
     LATE = "late"

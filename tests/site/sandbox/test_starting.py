@@ -16,7 +16,7 @@ import ordinary_user
 import pytest
 
 import archipel
-from archipel.site.sandbox import Sandbox, command, groups, trial
+from archipel.site.sandbox import Sandbox, WorkerTaskFailed, command, groups, trial
 from archipel.site.sandbox.identities import CLAIMS, Identity
 from archipel.site.worker.landlock import landlock_version
 from archipel.vocabulary import ArchipelError, BadInput, ErrorCode
@@ -48,6 +48,25 @@ async def test_a_bubblewrap_that_cannot_work_is_a_clear_refusal(
     with pytest.raises(ArchipelError, match=r"uid map: Permission denied.*user namespaces") as refused:
         await Sandbox.start(world.spec)
     assert refused.value.code is ErrorCode.SANDBOX
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("times", [1, 99])
+async def test_a_trial_that_is_killed_is_made_again_and_not_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    made = tmp_path / "made"
+    broken = tmp_path / "bwrap"
+    broken.write_text(f"#!/bin/sh\necho trial >> {made}; [ $(wc -l < {made}) -gt {times} ] || kill -9 $$\n")
+    broken.chmod(0o755)
+    monkeypatch.setattr(trial.shutil, "which", lambda name: str(broken))
+    if times == 1:
+        await trial.check()
+    else:
+        with pytest.raises(ArchipelError, match="each trial was killed, exit status -9") as refused:
+            await trial.check()
+        assert refused.value.code is ErrorCode.SANDBOX
+    assert made.read_text().count("trial") == (2 if times == 1 else 3)
 
 
 def others_may_read(path: str) -> bool:
@@ -143,8 +162,9 @@ async def test_a_plan_file_that_is_not_the_approved_one_never_runs(world: World,
 @pytest.mark.processes
 async def test_what_failed_to_start_leaves_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command, "worker_arguments", lambda *_: ["/bin/sh", "-c", "echo no python here; exit 3"])
-    with pytest.raises(ArchipelError, match="no python here"):
+    with pytest.raises(WorkerTaskFailed) as failed:
         await Sandbox.start(world.spec)
+    assert "exit status 3: no python here" in failed.value.detail
     assert not list(world.spec.state_folder.glob("stage-*"))
 
 

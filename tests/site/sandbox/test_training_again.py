@@ -20,13 +20,14 @@ from archipel.site.audit import journal
 from archipel.site.execution import preparation
 from archipel.site.execution.task_store import SiteTaskStore
 from archipel.site.execution.training import SandboxTrainer
-from archipel.site.sandbox import WorkerTaskFailed, tree
+from archipel.site.sandbox import WorkerTaskFailed, command, tree
 from archipel.site.state.folder import StateFolder
 from archipel.site.withdrawals import withdrawals
 from archipel.site.withdrawn.opt_outs import OptOut
 from archipel.tasks import Compute
 from archipel.tensors import decode
 from archipel.vocabulary import (
+    ArchipelError,
     ErrorCode,
     PrivacyTerms,
     Refused,
@@ -132,6 +133,66 @@ async def test_a_plan_that_always_kills_its_worker_fails_after_the_second(trial:
     with pytest.raises(WorkerTaskFailed) as failed:
         await trial.run("import os; os.kill(os.getpid(), 9)")
     assert (failed.value.failure.code, failed.value.failure.retry) == (ErrorCode.CRASHED, True)
+    assert trial.starts() == 2
+
+
+def starting(monkeypatch: pytest.MonkeyPatch, *programs: list[str] | None) -> list[int]:
+    """Each worker that is started runs the next of these programs; after them, and for None, the real one."""
+    started: list[int] = []
+    real, left = command.worker_arguments, list(programs)
+
+    def arguments(channel: int) -> list[str]:
+        started.append(channel)
+        return (left.pop(0) if left else None) or real(channel)
+
+    monkeypatch.setattr(command, "worker_arguments", arguments)
+    return started
+
+
+KILLED = ["/bin/sh", "-c", "kill -9 $$"]
+
+
+async def test_a_worker_that_is_killed_while_it_starts_costs_no_round(
+    trial: Trial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = starting(monkeypatch, KILLED)
+    assert (await trial.run("model['weight'][:] = 5"))["weight"].tolist() == [5.0] * 4
+    assert len(started) == 2 and trial.starts() == 1 and trial.fetched == 1
+
+
+@pytest.mark.parametrize("program", [KILLED, ["/bin/sh", "-c", "echo no memory left >&2; exit 1"]])
+async def test_a_worker_that_never_becomes_ready_is_crashed_and_may_be_tried_again(
+    trial: Trial, monkeypatch: pytest.MonkeyPatch, program: list[str]
+) -> None:
+    # What an earlier worker printed is not what this one says.
+    (trial.site.logs / "again.log").write_text("bwrap: this machine has no sandbox\n")
+    started = starting(monkeypatch, program, program)
+    with pytest.raises(WorkerTaskFailed) as failed:
+        await trial.run("")
+    assert (failed.value.failure.code, failed.value.failure.retry) == (ErrorCode.CRASHED, True)
+    assert "did not start (exit status" in failed.value.detail and len(started) == 2
+    assert not list(trial.site.folder.glob("stage-*")) and not workers()
+
+
+async def test_a_sandbox_that_its_own_programs_cannot_make_is_still_a_missing_sandbox(
+    trial: Trial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = starting(monkeypatch, ["/no/such/program"])
+    with pytest.raises(ArchipelError, match="no/such/program") as refused:
+        await trial.run("")
+    assert refused.value.code is ErrorCode.SANDBOX and len(started) == 1
+
+
+async def test_a_worker_without_a_task_is_ended_and_gives_its_memory_back(trial: Trial) -> None:
+    trial.site.settings = trial.site.settings.model_copy(update={"worker_idle_s": 0.3})
+    # A task may take longer: only the time without one counts.
+    await trial.run("import time; time.sleep(0.5); model['weight'][:] = 5")
+    assert len(workers()) == 1 and trial.starts() == 1
+    await trial.run("", 2)
+    assert trial.starts() == 1, "the next task came before the end of the idle time"
+    await until(lambda: not workers())
+    await until(lambda: not trial.trainer._models._buffers)
+    assert (await trial.run("model['weight'][:] = 7", 3))["weight"].tolist() == [7.0] * 4
     assert trial.starts() == 2
 
 

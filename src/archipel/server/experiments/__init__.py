@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from archipel.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from archipel.server.experiments import journal_heads, own_journal, views
+    from archipel.server.experiments import figures, journal_heads, own_journal, views
     from archipel.server.experiments.contract import ExperimentService
+    from archipel.server.experiments.figures import Figure
     from archipel.server.experiments.hub import DeployedFleet, Stream
     from archipel.server.experiments.service import Experiments
     from archipel.server.experiments.spool_names import spool_name, spool_start
@@ -22,21 +23,24 @@ else:
         __name__,
         {
             "contract": ["ExperimentService"],
+            "figures": ["Figure"],
             "hub": ["DeployedFleet", "Stream"],
             "service": ["Experiments"],
             "spool_names": ["spool_name", "spool_start"],
             "unused_blobs": ["UnusedBlobs"],
             "views": ["parsed_job"],
         },
-        modules=["journal_heads", "own_journal", "views"],
+        modules=["figures", "journal_heads", "own_journal", "views"],
     )
 
 __all__ = [
     "DeployedFleet",
     "ExperimentService",
     "Experiments",
+    "Figure",
     "Stream",
     "UnusedBlobs",
+    "figures",
     "journal_heads",
     "own_journal",
     "parsed_job",

@@ -28,7 +28,7 @@ from archipel.server.experiments import journal_heads
 from archipel.server.experiments.attempt_rows import PLACE, at_place, of_experiment
 from archipel.server.experiments.model_rows import keep_models
 from archipel.server.experiments.progress_rows import read_progress
-from archipel.server.experiments.states import add_event, set_state
+from archipel.server.experiments.states import add_event, newest_awaited, set_state
 from archipel.server.experiments.views import means
 from archipel.server.state import AttemptCancelled, AttemptClosed, AttemptOpened, ServerJournalKind, add_entry, schema
 from archipel.storage import BlobStore, Database, utc_now
@@ -37,6 +37,7 @@ from archipel.transport.rest import (
     RoundFailed,
     RoundOpened,
     SiteFailed,
+    SitesAwaited,
     TaskAccepted,
     UpdateReceived,
 )
@@ -108,6 +109,18 @@ class SqlExperimentStore:
         """A site works on its task. Researchers see it; it is not journaled, because nothing follows from it."""
         with self._database.write() as connection:
             add_event(connection, self._name, TaskAccepted(**place_of(key), site=site))
+        self._changed()
+
+    def awaiting(self, sites: Mapping[str, float], away: Sequence[str]) -> None:
+        """The loop waits for these sites; researchers see it. It is not journaled, because nothing follows from it."""
+        now = datetime.now(UTC)
+        until = {site: (now + timedelta(seconds=left)).isoformat(timespec="seconds") for site, left in sites.items()}
+        body = SitesAwaited(until=until, away=tuple(away))
+        with self._database.read() as connection:
+            if body == newest_awaited(connection, self._name):
+                return
+        with self._database.write() as connection:
+            add_event(connection, self._name, body)
         self._changed()
 
     def delivered(self, key: TaskKey, site: str, update_: Update, tensor_file: Path | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -72,7 +73,11 @@ class Stream:
 
 
 class Hub:
-    """Connected sites and running fleets. ``head`` gives the server's journal head, signed."""
+    """Connected sites and running fleets. ``head`` gives the server's journal head, signed.
+
+    A site that was not here since this process began counts as lost then: nobody's grace ran out while the server was
+    away.
+    """
 
     def __init__(self, identity: IdentityKey, head: Callable[[], JournalHead]) -> None:
         self.identity, self.head = identity, head
@@ -81,6 +86,8 @@ class Hub:
         self.journal_heads: dict[str, JournalHead] = {}
         self.attested: dict[str, JournalHead] = {}
         self.fetched: dict[tuple[str, str], int] = {}
+        self._began = time.monotonic()
+        self._lost: dict[str, float] = {}
 
     def fleet(self, experiment: str) -> DeployedFleet:
         """A new fleet for an experiment's loop; it takes the place of the one before."""
@@ -92,6 +99,7 @@ class Hub:
         site = stream.peer.site
         older = self.streams.get(site)
         self.streams[site] = stream
+        self._lost.pop(site, None)
         if older is not None:
             older.closed.set()
 
@@ -103,7 +111,12 @@ class Hub:
         """The stream has ended; the site is lost unless it already uses a newer one."""
         if self.streams.get(stream.peer.site) is stream:
             del self.streams[stream.peer.site]
+            self._lost[stream.peer.site] = time.monotonic()
             self._tell(Lost(stream.peer.site))
+
+    def absent_since(self, site: str) -> float | None:
+        """When the site's last control stream ended, by the monotonic clock; None while it has one."""
+        return None if site in self.streams else self._lost.get(site, self._began)
 
     def _tell(self, event: FleetEvent) -> None:
         for fleet in self.fleets.values():
@@ -149,9 +162,9 @@ class DeployedFleet:
         self._hub = hub
         self.events: asyncio.Queue[FleetEvent] = asyncio.Queue()
 
-    def connected(self, site: str) -> bool:
-        """Whether the site has a control stream now."""
-        return site in self._hub.streams
+    def absent_since(self, site: str) -> float | None:
+        """When the site was lost; None while it has a control stream."""
+        return self._hub.absent_since(site)
 
     async def offer(self, site: str, task: Task, remaining_s: float) -> None:
         """Push the task to the site; one that is away is offered it again by the loop when it returns."""

@@ -6,7 +6,7 @@ from sqlalchemy import Connection, insert, select, update
 
 from archipel.server.state import ExperimentTurned, ServerJournalKind, add_entry, schema
 from archipel.storage import utc_now
-from archipel.transport.rest import EventBody, StateChanged
+from archipel.transport.rest import EventBody, EventKind, SitesAwaited, StateChanged
 from archipel.vocabulary import Actor
 from archipel.vocabulary.states import ExperimentState
 
@@ -15,6 +15,14 @@ def add_event(connection: Connection, experiment: str, body: EventBody) -> None:
     """Something that a researcher watches for."""
     values = {"experiment": experiment, "at": utc_now(), "kind": body.event.value, "body": body.model_dump_json()}
     connection.execute(insert(schema.events).values(**values))
+
+
+def newest_awaited(connection: Connection, experiment: str) -> SitesAwaited:
+    """Whom the experiment waits for, by the newest event that says so; a server that crashed may have left it."""
+    table = schema.events
+    found = select(table.c.body).where(table.c.experiment == experiment, table.c.kind == EventKind.SITES_AWAITED)
+    body = connection.scalar(found.order_by(table.c.seq.desc()).limit(1))
+    return SitesAwaited() if body is None else SitesAwaited.model_validate_json(body)
 
 
 def set_state(

@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, Select, func, sele
 from archipel.rounds import StageRecord
 from archipel.rounds.named_models import MEMORY
 from archipel.rounds.stages import ENSEMBLE
+from archipel.server.experiments.states import newest_awaited
 from archipel.server.state import schema
 from archipel.storage import Database
 from archipel.transport.rest import (
@@ -51,7 +52,13 @@ def experiments(database: Database) -> list[ExperimentSummary]:
     """Every experiment in a line, newest first: one query, since jobs and records are not read whole."""
     with database.read() as connection:
         rows = connection.execute(_summaries().order_by(schema.experiments.c.created_at.desc())).mappings()
-        return [ExperimentSummary.model_validate(row) for row in rows]
+        return [ExperimentSummary.model_validate({**row, "awaited": _awaited(connection, row)}) for row in rows.all()]
+
+
+def _awaited(connection: Connection, row: RowMapping) -> dict[str, str]:
+    """Whom an experiment waits for and until when; only a running one waits."""
+    is_running = row["state"] == ExperimentState.RUNNING
+    return newest_awaited(connection, row["experiment"]).until if is_running else {}
 
 
 def _summaries() -> Select[tuple[object, ...]]:
@@ -89,10 +96,11 @@ def experiment(database: Database, name: str) -> ExperimentView:
             .order_by(approvals.c.site)
         ).mappings()
         measured = _records(connection, name, schema.rounds.c.kind == TaskKind.EVALUATE)
-        summary = {name: row[name] for name in ExperimentSummary.model_fields}
+        summary = {name: row[name] for name in ExperimentSummary.model_fields if name != "awaited"}
         return ExperimentView.model_validate(
             summary
             | {
+                "awaited": _awaited(connection, row),
                 "job": parsed_job(row["job"]),
                 "job_hash": row["job_hash"],
                 "arguments": _arguments.validate_json(row["arguments"]),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 
-from archipel.server.rest import blobs, experiments, members
+from archipel.server.rest import blobs, experiments, members, metrics
 from archipel.server.rest.addresses import Addresses
 from archipel.server.rest.bodies import describe_bodies
 from archipel.server.rest.context import RestContext
@@ -20,7 +20,7 @@ _TAGS = [
     {"name": "blobs", "description": "Plans and models by the hash of their bytes."},
     {"name": "enrolment", "description": "How a site joins, with a join token."},
     {"name": "operation", "description": "Admit, renew and remove sites; the journal. Scope operate."},
-    {"name": "health", "description": "For monitors; it needs no token."},
+    {"name": "health", "description": "For monitors; only whether the server runs needs no token."},
 ]
 _REFUSED = {"model": ErrorBody, "description": "What, why, and what to do"}
 
@@ -42,7 +42,8 @@ def create_app(context: RestContext) -> FastAPI:
     )
     app.state.context = context
     answer_in_words(app)
-    for router in (members.reading, experiments.router, blobs.router, members.enrolment, members.operating):
+    reading = (members.reading, experiments.router, blobs.router, metrics.router)
+    for router in (*reading, members.enrolment, members.operating):
         app.include_router(router)
     describe_bodies(app, Submission, Arguments, EnrolmentRequest, JoinTokenOrder, Revocation)
     app.add_middleware(BodyLimit)

@@ -1,5 +1,5 @@
-"""What the server's log reports from its journal: sites that joined or left, certificates and tokens that ended, jobs
-that were submitted.
+"""What the server's log reports from its journal: sites that joined or left, certificates and tokens that ended, and
+the life of each experiment from its submission to its end, with every round and every failure of a site.
 
 The journal has one line for each, whichever process wrote it, so the log follows the journal and reports nothing twice.
 """
@@ -10,10 +10,12 @@ import asyncio
 import json
 
 import structlog
-from sqlalchemy import func, select
+from sqlalchemy import Connection, func, select
 
 from archipel.server.state import ServerJournalKind, schema
 from archipel.storage import Database
+from archipel.vocabulary import Failure
+from archipel.vocabulary.visible import escape_hidden
 
 _log = structlog.get_logger("archipel.server")
 LOOK_S = 1.0
@@ -31,10 +33,21 @@ _KINDS = frozenset(
         ServerJournalKind.SITE_APPROVED,
         ServerJournalKind.SITE_REJECTED,
         ServerJournalKind.SITE_REVOKED,
+        ServerJournalKind.EXPERIMENT_RUNNING,
+        ServerJournalKind.EXPERIMENT_PAUSED,
+        ServerJournalKind.EXPERIMENT_FINISHED,
+        ServerJournalKind.EXPERIMENT_CANCELLED,
+        ServerJournalKind.ARGUMENTS_CHANGED,
+        ServerJournalKind.ROUND_CLOSED,
+        ServerJournalKind.ROUND_CANCELLED,
+        ServerJournalKind.SITE_FAILED,
     }
 )
-_SAID = ("experiment", "asked_by", "sites", "site", "serial", "not_after", "id", "name", "scopes", "reason", "by")
-"""What is logged of a line's body; documents and signatures are in the journal."""
+_SAID = (
+    "experiment", "asked_by", "sites", "site", "serial", "not_after", "id", "name", "scopes",
+    "stage", "attempt", "state", "seconds", "contributors", "others", "failure", "arguments", "reason", "by",
+)  # fmt: skip
+"""What is logged of a line's body, in this order; documents and signatures are in the journal."""
 
 
 def newest(database: Database) -> int:
@@ -50,9 +63,10 @@ def announce(database: Database, after: int) -> int:
     )
     with database.read() as connection:
         rows = connection.execute(query.order_by(schema.journal.c.number)).all()
-    for row in rows:
-        if row.kind in _KINDS:
-            _log.info(row.kind, **_of(row.body))
+        lines = [(row.kind, _of(connection, row.body)) for row in rows if row.kind in _KINDS]
+    for kind, said in lines:
+        is_bad = kind == ServerJournalKind.SITE_FAILED or said.get("state") == "failed"
+        (_log.warning if is_bad else _log.info)(kind, **said)
     return rows[-1].number if rows else after
 
 
@@ -78,10 +92,27 @@ def _announced(database: Database, after: int) -> int:
         return after
 
 
-def _of(body: str) -> dict[str, object]:
+def _of(connection: Connection, body: str) -> dict[str, object]:
     try:
         found = json.loads(body)
-        return {key: found[key] for key in _SAID if found.get(key)}
-    except (ValueError, AttributeError):
+        if "round" in found:
+            found |= _of_a_round(connection, found)
+        said = {key: found[key] for key in _SAID if found.get(key)}
+    except (ValueError, AttributeError, TypeError, KeyError):
         # A damaged line is reported by `journal verify`; the log continues.
         return {}
+    return {key: escape_hidden(value) if isinstance(value, str) else value for key, value in said.items()}
+
+
+def _of_a_round(connection: Connection, body: dict[str, object]) -> dict[str, object]:
+    """The stage in words, how many seconds the attempt took, and a site's failure in the words of its agent."""
+    rounds = schema.rounds
+    place = (rounds.c[name] == body[name] for name in ("experiment", "round", "kind", "about", "attempt"))
+    seconds = connection.scalar(select(rounds.c.seconds).where(*place))
+    more: dict[str, object] = {"stage": f"{body['kind']} {body['round']} {body['about']}".strip()}
+    if seconds is not None and "contributors" in body:
+        more["seconds"] = round(seconds, 1)
+    if "failure" in body:
+        failure = Failure.model_validate(body["failure"])
+        more["failure"] = f"{failure.code}: {failure}"
+    return more

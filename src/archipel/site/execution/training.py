@@ -130,7 +130,7 @@ class SandboxTrainer:
     """Runs an experiment's tasks in its worker, one after the other; a worker that died is started again.
 
     ``allowed`` gives the job and cohort before each task: a worker that was given another view of the cohort than the
-    one allowed now is replaced.
+    one allowed now is replaced. A worker that had no task for the site's ``worker_idle_s`` is ended.
     """
 
     def __init__(
@@ -144,11 +144,12 @@ class SandboxTrainer:
         self._prepared: Prepared | None = None
         self._result: SharedBuffer | None = None
         self._turn = asyncio.Lock()
+        self._idle: asyncio.Task[None] | None = None
 
     @asynccontextmanager
     async def run(self, task: Task) -> AsyncIterator[Trained]:
         """Run the task; no other is run, and the memory of the result is not used again, before the block ends."""
-        async with self._turn:
+        async with self._turn, self._at_work():
             if task.key.kind is TaskKind.EVALUATE:
                 evaluated = await self._done(
                     lambda worker: worker.evaluate(task, lambda number: self._models.get(task.models[number]))
@@ -165,6 +166,25 @@ class SandboxTrainer:
             outcome = await self._done(lambda worker: worker.train(task, model, result, state))
             with result.view() as window, model.view() if self._job.privacy.steps else nullcontext() as given:
                 yield Trained(outcome, window, given)
+
+    @asynccontextmanager
+    async def _at_work(self) -> AsyncIterator[None]:
+        """Within this block the worker is in use; from its end on it is idle. The caller has the turn."""
+        if self._idle is not None:
+            # It sleeps or waits for the turn: what it does with the turn is not broken off.
+            self._idle.cancel()
+        try:
+            yield
+        finally:
+            self._idle = asyncio.create_task(self._end_when_idle())
+
+    async def _end_when_idle(self) -> None:
+        """Give the memory of worker, models and result back when no task came for long: a paused experiment's, say."""
+        await asyncio.sleep(self._site.settings.worker_idle_s)
+        async with self._turn:
+            if self._worker is not None:
+                _log.info("the idle worker is ended", experiment=self._job.experiment)
+            await self._release()
 
     async def _done(self, work: Callable[[SandboxedWorker], Awaitable[Outcome]]) -> Outcome:
         """Do the work; a worker that died during it, which need not be the plan's fault, is replaced once.
@@ -249,6 +269,12 @@ class SandboxTrainer:
 
     async def close(self) -> None:
         """Stop for good."""
+        async with self._turn:
+            if self._idle is not None:
+                self._idle.cancel()
+            await self._release()
+
+    async def _release(self) -> None:
         await self.stop()
         self._models.close()
         if self._result is not None:

@@ -25,7 +25,7 @@ class Output:
     def __init__(self, path: Path, limit: int = LIMIT) -> None:
         self._path, self._limit = path, limit
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        self._written = os.fstat(self._file).st_size
+        self._before = self._written = os.fstat(self._file).st_size
         self._read, self.descriptor = os.pipe()
         with contextlib.suppress(OSError):
             # The default size does as well where the user has no more pages for pipes.
@@ -40,10 +40,10 @@ class Output:
         os.close(self.descriptor)
 
     def tail(self, length: int = 2_000) -> str:
-        """The last of what was printed."""
+        """The last of what this worker printed; the file may begin with the output of earlier ones."""
         self._drain()
         with self._path.open("rb") as file:
-            file.seek(max(0, self._path.stat().st_size - length))
+            file.seek(max(self._before, self._path.stat().st_size - length))
             return file.read().decode(errors="replace")
 
     def close(self) -> None:
@@ -102,5 +102,5 @@ class Output:
         except OSError:
             os.close(file)
             raise
-        before, self._file, self._written = self._file, file, 0
+        before, self._file, self._written, self._before = self._file, file, 0, 0
         os.close(before)

@@ -6,7 +6,7 @@ import asyncio
 import os
 import socket
 import subprocess
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from signal import SIGSTOP
 from typing import NamedTuple
 
@@ -20,9 +20,9 @@ from archipel.site.sandbox.limits import ResourceWatch
 from archipel.site.sandbox.memory import SharedBuffer
 from archipel.site.sandbox.output import Output
 from archipel.site.sandbox.resources import Resources
-from archipel.site.sandbox.spec import NO_SANDBOX, SandboxSpec
+from archipel.site.sandbox.spec import NO_SANDBOX, SandboxSpec, WorkerTaskFailed
 from archipel.site.sandbox.staging import StagedFiles
-from archipel.site.sandbox.worker import SandboxedWorker
+from archipel.site.sandbox.worker import SandboxedWorker, failed
 from archipel.site.worker import COHORT, Ready, Start, landlock_version
 from archipel.tensors import blob_hash
 from archipel.vocabulary import ArchipelError, ErrorCode, Thing
@@ -30,6 +30,10 @@ from archipel.vocabulary import ArchipelError, ErrorCode, Thing
 _log = structlog.get_logger("archipel.sandbox")
 READY_S = 120.0
 """How long a worker may take until it is ready; no line of a plan runs in that time."""
+_ENDED_S = 5.0
+"""How long the sandbox may take to end after its worker, so that its exit status can be read."""
+_TOOLS = ("bwrap: ", "setpriv: ")
+"""How a line begins with which a program that makes the sandbox says why it cannot."""
 
 
 class Sandbox:
@@ -40,7 +44,7 @@ class Sandbox:
         """A worker that waits for ``prepare``, frozen until then.
 
         Raises ArchipelError (code sandbox) when the sandbox cannot be had and the site's owner did not explicitly
-        choose to go without.
+        choose to go without, and WorkerTaskFailed (code crashed) when the worker died before it was ready.
         """
         sandboxed = await _sandbox_is_there(spec)
         identity = Identity.claim(spec.uid_base)
@@ -177,13 +181,35 @@ async def _until_ready(
         async with asyncio.timeout(READY_S):
             await dialogue.say(start)
             reply = await dialogue.hear()
-    except (Gone, Malformed, NotFinite, TimeoutError) as error:
-        reason = resources.output.tail(400).strip() or str(error) or f"it did not answer for {READY_S:.0f} s"
-        raise ArchipelError(
-            "the worker", f"did not start ({reason})", "read the experiment's log at the site", code=ErrorCode.SANDBOX
+    except TimeoutError as error:
+        said = resources.output.tail(400).strip()
+        raise _died(
+            f"it did not answer for {READY_S:.0f} s: {said}" if said else f"no answer for {READY_S:.0f} s"
         ) from error
+    except (Gone, Malformed, NotFinite) as error:
+        with suppress(subprocess.TimeoutExpired):
+            await asyncio.to_thread(process.wait, _ENDED_S)
+        raise _not_started(process.poll(), resources.output.tail(400).strip(), error) from error
     if not isinstance(reply, Ready):
         raise ArchipelError("the worker", "did not report that it is ready", "report this", code=ErrorCode.INTERNAL)
+
+
+def _not_started(status: int | None, said: str, error: Exception) -> ArchipelError | WorkerTaskFailed:
+    """Why a worker ended before it was ready, from the sandbox's exit status and what it ``said``.
+
+    Only the programs that make the sandbox can say that there is none. A worker that was killed or ended says nothing
+    of that, so that its task is done again.
+    """
+    killed = status is not None and trial.was_killed(status)
+    if not killed and any(line.startswith(_TOOLS) for line in said.splitlines()):
+        remedy = "read the experiment's log at the site"
+        return ArchipelError("the worker", f"did not start ({said})", remedy, code=ErrorCode.SANDBOX)
+    ended = "it closed its end" if status is None else f"exit status {status}"
+    return _died(f"{ended}: {said or error}")
+
+
+def _died(detail: str) -> WorkerTaskFailed:
+    return failed(ErrorCode.CRASHED, f"the worker did not start ({detail})", retry=True)
 
 
 def describe(sandboxed: bool, resources: Resources) -> str:

@@ -11,6 +11,8 @@ from archipel.vocabulary import ArchipelError, ErrorCode
 from archipel.vocabulary.remedies import AllowSandbox
 
 _TRIAL_S = 30.0
+_TRIALS = 3
+"""How often a trial is made that was killed: that says nothing of the machine, unless each of them is."""
 
 
 async def check() -> None:
@@ -27,6 +29,31 @@ async def check() -> None:
     if os.getuid() != 0:
         trial += [*inner_namespace(), "--"]
     trial.append("/bin/true")
+    for _ in range(_TRIALS):
+        status, message = await _outcome(trial)
+        if not was_killed(status):
+            break
+    if status != 0:
+        raise _cannot(
+            "bubblewrap",
+            f"cannot make a sandbox here ({message or f'each trial was killed, exit status {status}'})",
+            "allow unprivileged user namespaces on this machine (sysctl kernel.unprivileged_userns_clone, or its "
+            'AppArmor profile for bwrap), or run the agent as root; sandbox = "none-i-accept-the-risk" in site.toml '
+            "trains without",
+        )
+
+
+def was_killed(status: int) -> bool:
+    """Whether a process with this exit status, or the one that it reports on as shells do, was ended by a signal.
+
+    >>> was_killed(-9), was_killed(137), was_killed(1)
+    (True, True, False)
+    """
+    return status < 0 or status > 128
+
+
+async def _outcome(trial: list[str]) -> tuple[int, str]:
+    """The exit status of one trial, and what it wrote."""
     process = await asyncio.create_subprocess_exec(
         *trial, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
     )
@@ -35,14 +62,7 @@ async def check() -> None:
     except TimeoutError:
         process.kill()
         raise _cannot("bubblewrap", "did not answer", "run `bwrap --ro-bind / / true` by hand") from None
-    if process.returncode != 0:
-        raise _cannot(
-            "bubblewrap",
-            f"cannot make a sandbox here ({message.decode(errors='replace').strip()[:200]})",
-            "allow unprivileged user namespaces on this machine (sysctl kernel.unprivileged_userns_clone, or its "
-            'AppArmor profile for bwrap), or run the agent as root; sandbox = "none-i-accept-the-risk" in site.toml '
-            "trains without",
-        )
+    return await process.wait(), message.decode(errors="replace").strip()[:200]
 
 
 def _cannot(thing: str, cause: str, remedy: str) -> ArchipelError:

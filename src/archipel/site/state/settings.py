@@ -31,7 +31,8 @@ class SiteSettings(Record):
 
     ``uid_base``: each worker gets an unprivileged uid of its own, counted from here (only used by an agent that runs
     as root). ``reconnect_first_s`` and ``reconnect_longest_s``: after a lost connection the agent waits a random time
-    whose upper end doubles from the first to the longest, forever. ``cache_mb``: how much disk the
+    whose upper end doubles from the first to the longest, forever. ``worker_idle_s``: a worker that had no task for so
+    long is ended, and started again for the next one. ``cache_mb``: how much disk the
     prepared samples of all datasets may take; a cohort in use must fit. ``log_level``: what a running agent writes to
     standard error.
     """
@@ -42,6 +43,7 @@ class SiteSettings(Record):
     uid_base: Annotated[int, Field(ge=1_000, lt=2**31)] = 720_000
     reconnect_first_s: Annotated[float, Field(gt=0)] = 0.5
     reconnect_longest_s: Annotated[float, Field(gt=0)] = 60.0
+    worker_idle_s: Annotated[float, Field(gt=0)] = 600.0
     cache_mb: Annotated[int, Field(ge=64)] = 16_384
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     policy: SitePolicy = SitePolicy()
@@ -61,6 +63,9 @@ sandbox = "required"
 # Seconds to wait before the agent connects again: random, and doubling from the first value to the longest one.
 reconnect_first_s = 0.5
 reconnect_longest_s = 60.0
+
+# A worker that had no task for so many seconds is ended and gives its memory back; the next task starts it again.
+worker_idle_s = 600
 
 # How much disk the prepared samples of all datasets may take, in MiB; those of a running experiment must fit.
 cache_mb = 16384

@@ -25,6 +25,7 @@ class EventKind(StrEnum):
     ARGUMENTS = "arguments"
     INTERRUPTED = "interrupted"
     ROUND_OPENED = "round-opened"
+    SITES_AWAITED = "sites-awaited"
     TASK_ACCEPTED = "task-accepted"
     UPDATE_RECEIVED = "update-received"
     SITE_FAILED = "site-failed"
@@ -76,6 +77,17 @@ class Interrupted(EventBody):
 
     event = EventKind.INTERRUPTED
     reason: str
+
+
+class SitesAwaited(EventBody):
+    """Which sites are not connected: those that the experiment waits for, until when (ISO, UTC), and those it does not.
+
+    Both empty when every site is connected again, or nothing waits for one.
+    """
+
+    event = EventKind.SITES_AWAITED
+    until: dict[str, str] = {}
+    away: tuple[str, ...] = ()
 
 
 class StageEvent(EventBody):
@@ -175,6 +187,7 @@ Body = (
     | StateChanged
     | ArgumentsChanged
     | Interrupted
+    | SitesAwaited
     | RoundOpened
     | TaskAccepted
     | UpdateReceived
@@ -192,6 +205,7 @@ _BODIES: dict[str, type[EventBody]] = {
         StateChanged,
         ArgumentsChanged,
         Interrupted,
+        SitesAwaited,
         RoundOpened,
         TaskAccepted,
         UpdateReceived,

@@ -59,7 +59,10 @@ class BaselinesView(Reply):
 
 
 class ExperimentSummary(Reply):
-    """An experiment in a line. ``asked_by`` names the access token that submitted it; times are ISO, UTC."""
+    """An experiment in a line. ``asked_by`` names the access token that submitted it; times are ISO, UTC.
+
+    ``awaited`` are the sites that a running experiment waits for because they are not connected, each until when.
+    """
 
     experiment: str
     state: ExperimentState
@@ -67,9 +70,24 @@ class ExperimentSummary(Reply):
     round: int
     rounds: int
     reason: str | None = None
+    awaited: dict[str, str] = {}
     created: str
     started: str | None = None
     ended: str | None = None
+
+    @property
+    def waits_for(self) -> str:
+        """Whom it waits for and how long; empty when it waits for no site.
+
+        >>> until = {"ulm": "2026-11-30T16:20:05+00:00", "jena": "2026-11-30T16:20:05+00:00"}
+        >>> ExperimentSummary(experiment="e", state="running", round=1, rounds=3, created="", awaited=until).waits_for
+        'waits until 2026-11-30 16:20:05 UTC for jena, ulm to connect'
+        """
+        parts = []
+        for until in sorted(set(self.awaited.values())):
+            sites = sorted(site for site, at in self.awaited.items() if at == until)
+            parts.append(f"until {until[:19].replace('T', ' ')} UTC for {', '.join(sites)}")
+        return f"waits {' and '.join(parts)} to connect" if parts else ""
 
 
 class ExperimentView(ExperimentSummary):
@@ -127,9 +145,33 @@ class RoundView(Reply):
 
 
 class ModelView(Reply):
-    """A kept model: last, best, initial or ``local:<site>``; ``validation`` None until it was measured."""
+    """A kept model: last, best, initial or ``local:<site>``; ``validation`` None until it was measured.
+
+    The best one is the initial model itself, of round 0, as long as no round made a better one.
+
+    >>> initial = "blake3:" + "0" * 64
+    >>> ModelView(name="best", round=0, hash=initial).origin
+    'the untrained initial model'
+    """
 
     name: str
     round: int
     hash: Hash
     validation: Means | None = None
+
+    @property
+    def site(self) -> str | None:
+        """The site that trained it alone; None for a model of the federation."""
+        return self.name.removeprefix("local:") if self.name.startswith("local:") else None
+
+    @property
+    def is_untrained(self) -> bool:
+        """Whether no round of training made it."""
+        return self.round == 0 and self.site is None
+
+    @property
+    def origin(self) -> str:
+        """What made it, for people."""
+        if self.is_untrained:
+            return "the untrained initial model"
+        return f"trained at {self.site} alone, a baseline" if self.site else f"after round {self.round}"
