@@ -79,9 +79,11 @@ class Attacker:
 def attacking(world: World, class_name: str = "SlowPlan") -> Iterator[Attacker]:
     """An open round that waits for site-b only; afterwards site-b does its part and the experiment finishes."""
     name = next(names)
-    job = world.submit(name, class_name=class_name, terms=TERMS)
-    world.kill_site("site-b")
+    job = world.submit(name, class_name=class_name, terms=TERMS, arguments={"pause_s": 1.0})
     world.do(name, "start")
+    # A round is opened only with its quorum there; site-b needs longer for its task than for its end.
+    wait(lambda: world.heard(name, "round-opened"), "the round")
+    world.kill_site("site-b")
     wait(lambda: world.heard(name, "update-received", 1, "site-a"), "site-a")
     text = world.query("select task from updates where experiment = ? and site = 'site-b'", name)[0][0]
     attacker = Attacker(world, job, Task.model_validate_json(text))
