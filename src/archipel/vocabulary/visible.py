@@ -34,8 +34,8 @@ def escape_hidden(text: str, keep: str = "") -> str:
     >>> escape_hidden("ok\x1b[2J" + chr(0x202E))
     'ok\\x1b[2J\\u202e'
     """
-    # Whatever Python calls printable is visible, but for the blanks; long texts are mostly that.
-    for pattern in (_BLANK, _OVERLAY):
+    # Whatever Python calls printable is visible, but for the blanks; long texts are mostly ASCII, which has neither.
+    for pattern in () if text.isascii() else (_BLANK, _OVERLAY):
         if pattern.search(text):
             text = pattern.sub(lambda found: _escaped(found[0]), text)
     if text.isprintable():
