@@ -6,6 +6,7 @@ import unicodedata
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
@@ -56,6 +57,27 @@ def subject_id(text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
+class _Range(NamedTuple):
+    """The values of one role's images so far; a record for each of 100,000 images would take longer than the rest."""
+
+    minimum: float
+    maximum: float
+    narrowest: tuple[float, float]
+
+    @classmethod
+    def of(cls, one: ImageFacts) -> _Range:
+        return cls(one.minimum, one.maximum, (one.minimum, one.maximum))
+
+    def with_one(self, one: ImageFacts) -> _Range:
+        lowest, highest = self.narrowest
+        is_narrower = one.maximum - one.minimum < highest - lowest
+        narrowest = (one.minimum, one.maximum) if is_narrower else self.narrowest
+        return _Range(min(self.minimum, one.minimum), max(self.maximum, one.maximum), narrowest)
+
+    def values(self) -> FoundValues:
+        return FoundValues(**self._asdict())
+
+
 class FoundVolumes:
     """Collects the samples of a volume format and what is wrong with them; ``scan`` is the result.
 
@@ -73,7 +95,7 @@ class FoundVolumes:
         self._met: set[tuple[str, str]] = set()
         self._modalities: Counter[str] = Counter()
         self._values: Counter[str] = Counter()
-        self._ranges: dict[str, FoundValues] = {}
+        self._ranges: dict[str, _Range] = {}
         self._drawings: dict[str, list[str]] = {}
         self._shapes = array("q")
         self._spacings = array("d")
@@ -191,8 +213,8 @@ class FoundVolumes:
             if role != LABEL:
                 self._modalities[role] += 1
             if isinstance(one, ImageFacts):
-                own = FoundValues(minimum=one.minimum, maximum=one.maximum, narrowest=(one.minimum, one.maximum))
-                self._ranges[role] = own.joined(self._ranges.get(role))
+                before = self._ranges.get(role)
+                self._ranges[role] = _Range.of(one) if before is None else before.with_one(one)
             if isinstance(one, MaskFacts):
                 for value in one.label_voxels:
                     self._values[value] += 1
@@ -279,7 +301,7 @@ class FoundVolumes:
             modalities=dict(sorted(self._modalities.items())),
             label_values={value: self._values[value] for value in sorted(self._values, key=int)},
             label_names=names,
-            values=dict(sorted(self._ranges.items())),
+            values={role: found.values() for role, found in sorted(self._ranges.items())},
             shape_smallest=tuple(int(size) for size in shapes.min(axis=0)),
             shape_largest=tuple(int(size) for size in shapes.max(axis=0)),
             spacing_mm_median=tuple(round(float(size), 4) for size in np.median(spacings, axis=0)),

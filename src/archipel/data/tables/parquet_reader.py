@@ -34,10 +34,21 @@ def lines(path: str, allowance: Allowance) -> Iterator[list[str]]:
     yield file.schema_arrow.names
     at_once = max(1, min(_BATCH, _CELLS_AT_ONCE // max(1, declared.num_columns)))
     for batch in file.iter_batches(batch_size=at_once, use_threads=False):
+        if any(_longest(column) > allowance.row for column in batch.columns):
+            allowance.refuse("row")
         for values in zip(*(column.to_pylist() for column in batch.columns), strict=True):
             fields = [_text(value) for value in values]
             allowance.take(fields)
             yield fields
+
+
+def _longest(column: Any) -> int:
+    """The elements of the longest list of a column, 0 where it has none: few bytes may stand for very many elements."""
+    from pyarrow import compute, types
+
+    if not (types.is_list(column.type) or types.is_large_list(column.type)):
+        return 0
+    return compute.max(compute.list_value_length(column)).as_py() or 0
 
 
 def _text(value: Any) -> str:

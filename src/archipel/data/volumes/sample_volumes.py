@@ -90,7 +90,7 @@ def look_at_sample(
     looks: dict[str, volumes.VolumeLook] = {}
     hashes: dict[str, str] = {}
     problems = {}
-    roles, structures, rules = roles_of(files), structures_of(files), StructureRules.of(folder.options)
+    roles, structures = roles_of(files), structures_of(files)
     for key in files if len(roles) < len(files) or structures else ():
         if _is_data(key) or key.startswith(_STRUCTURE):
             looked = folder.look(files[key], BYTES, lambda _: Hashed())
@@ -101,16 +101,22 @@ def look_at_sample(
         if role in problems:
             looks[role] = FileFacts[MaskFacts](hash=problems[role].hash, problem=problems[role].problem)
         elif role == LABEL and structures:
-            known = "\n".join(f"{key} {hashes[key]}" for key in sorted(hashes) if key in files)
-            request = blob_hash(f"{known}\n{rules!r}".encode())
-            purpose = Purpose(STRUCTURES, MaskFacts, request)
-            looks[role] = folder.look(
-                next(iter(structures.values())), purpose, lambda _: _structure_facts(folder.root, structures, rules)
-            )
+            looks[role] = _look_at_structures(folder, structures, {key: hashes[key] for key in hashes if key in files})
         else:
             looks[role] = volumes.look(folder, files[role], role, channels.get(role), sketch)
             hashes[role] = looks[role].hash
     return SampleLook({role: looks[role] for role in roles}, {key: hashes[key] for key in files})
+
+
+def _look_at_structures(
+    folder: Folder, structures: Mapping[int, str], hashes: Mapping[str, str]
+) -> FileFacts[MaskFacts]:
+    """What is known of the label that structures become together; ``hashes`` are those of their files, by key."""
+    rules = StructureRules.of(folder.options)
+    known = "\n".join(f"{key} {hashes[key]}" for key in sorted(hashes))
+    purpose = Purpose(STRUCTURES, MaskFacts, blob_hash(f"{known}\n{rules!r}".encode()))
+    first = next(iter(structures.values()))
+    return folder.look(first, purpose, lambda _: _structure_facts(folder.root, structures, rules))
 
 
 def look_at_file(

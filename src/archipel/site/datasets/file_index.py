@@ -90,7 +90,8 @@ class SqlFileIndex:
                 _files.c.dataset == self._dataset, _files.c.purpose == purpose, _files.c.place >= place
             )
             with self._database.read() as connection:
-                rows = [_Row(*row) for row in connection.execute(query.order_by(_files.c.place).limit(self._batch))]
+                found = connection.execute(query.order_by(_files.c.place).limit(self._batch)).all()
+            rows = [_Row(*row) for row in found]
             last = rows[-1].place if len(rows) == self._batch else None
             ahead = self._ahead[purpose] = _Ahead(place, last, {row.place: row for row in rows})
         return ahead.rows.get(place)
