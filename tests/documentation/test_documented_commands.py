@@ -28,7 +28,7 @@ def commands(first_word: str) -> Iterator[str]:
         lines = [line for block in blocks(page, "bash") for line in block.splitlines()]
         # In running text and tables a command is one when it names options or arguments too.
         lines += [span for span in re.findall(r"`([^`\n]+)`", text) if span.count(" ") >= 3]
-        for line in lines:
+        for line in (part for one in lines for part in one.split(" | ")):
             words = shlex.split(line.split(" > ")[0], comments=True)
             if words[:1] == [first_word]:
                 yield shlex.join(words)

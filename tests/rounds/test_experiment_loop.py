@@ -144,7 +144,7 @@ async def test_failures_that_would_come_again_pause_the_experiment_at_once_with_
     assert await scene.ended() is ExperimentState.PAUSED
     assert len(scene.store.records) == 1
     assert "without its quorum of 2" in scene.store.reason
-    assert "b: the plan raised (plan.py:7); c: the plan raised" in scene.store.reason
+    assert 'b: "the plan raised (plan.py:7)"; c: "the plan raised' in scene.store.reason
     scene.start(ExperimentVerb.RESUME)
     await finish(scene, 1, attempt=2)
 

@@ -83,7 +83,7 @@ async def test_uploads_at_the_same_time_share_one_quota(small: Served) -> None:
                     await asyncio.sleep(0.02)
             go_on.set()
         codes = sorted(task.result() for task in sent)
-    assert codes.count(200) <= 2 and set(codes) == {200, 413}
+    assert codes.count(200) <= 2 and 413 in codes and set(codes) <= {200, 413}
 
 
 async def test_what_an_experiment_names_counts_no_more_and_stays(small: Served) -> None:
