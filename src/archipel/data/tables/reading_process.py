@@ -39,12 +39,12 @@ class UnpackLimits:
     def for_file(self, size: int, gain: int) -> UnpackLimits:
         """The limits for a file of ``size`` bytes, which honestly unpacks to less than ``gain`` times as many letters.
 
-        A workbook takes two or three seconds for each MiB.
+        A workbook takes two or three seconds for each MiB; importing its reader takes some on a busy machine.
         """
         return replace(
             self,
             memory=min(self.memory, (512 << 20) + 50 * size),
-            seconds=min(self.seconds, 3 + (8 * size >> 20)),
+            seconds=min(self.seconds, 20 + (8 * size >> 20)),
             rows=min(self.rows, 100_000 + size // 4),
             text=min(self.text, (16 << 20) + gain * size),
         )

@@ -74,7 +74,7 @@ class Dialogue:
         raise Malformed("sent a message that was not asked for")
 
     async def close(self) -> None:
-        """The worker ends when it sees that, and whoever still waits for its answer here gets Gone."""
+        """The worker ends when it sees that; what still waits for its answer here gets Gone."""
         with contextlib.suppress(OSError):
             self._channel.shutdown(socket.SHUT_RDWR)
         # The event loop forgets a closed socket with those who wait for it: they must see its end before that.
