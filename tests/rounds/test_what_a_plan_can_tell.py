@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 import struct
@@ -121,6 +122,22 @@ async def test_a_plan_gets_out_exactly_as_many_bytes_as_are_stated(
     assert read_back(made.update, JOB) < states
     bits = (states + failures(JOB) - 1).bit_length()
     assert reported_bytes(JOB, *HELD) == -(-bits // 8) == 15
+
+
+async def test_the_order_of_metrics_tells_nothing(tmp_path: Path) -> None:
+    many = tuple(MetricSpec(name=f"m{number}", better="lower") for number in range(4))
+    asked, one = job(metrics=(LOSS,), validation=many), MetricSum(total=1.0, weight=1)
+    doing, arrived = task(asked, TaskKind.TRAIN), set()
+    for order in itertools.permutations(spec.name for spec in many):
+        smuggler = Smuggler(0, asked, SimpleNamespace(now=0.0))
+        smuggler.outcome = Outcome(HELD, {}, dict.fromkeys(order, one))
+        made = (await Compute(asked, "a", smuggler, tmp_path)(doing)).update
+        check_update(asked, doing, made, has_file=True)
+        arrived.add(tuple(made.validation))
+    assert arrived == {("m0", "m1", "m2", "m3")}
+    forged = made.model_copy(update={"validation": dict.fromkeys(("m1", "m0"), one)})
+    with pytest.raises(BadInput, match="has its metrics in another order than the job"):
+        check_update(asked, doing, forged, has_file=True)
 
 
 def test_every_float_that_is_finite_is_counted_once() -> None:

@@ -84,6 +84,8 @@ async def test_health_is_open_and_everything_else_is_not(served: Served) -> None
         ("operate", "GET", f"/v1/blobs/{blob_hash(b'')}", 403),
         ("models", "GET", f"/v1/blobs/{blob_hash(b'')}", 404),
         ("models", "GET", "/v1/experiments/x/models/last", 404),
+        ("models", "GET", f"/v1/experiments/x/plan/{blob_hash(b'')}", 404),
+        ("read", "GET", f"/v1/experiments/x/plan/{blob_hash(b'')}", 403),
         ("models", "GET", "/v1/sites", 200),
         ("models", "POST", "/v1/experiments/x/start", 403),
         ("research", "POST", "/v1/experiments/x/start", 404),

@@ -39,9 +39,7 @@ class World:
 
     def token(self, *scopes: str) -> str:
         now = datetime.now(UTC)
-        return self.federation.tokens.create("anna", scopes or ("research", "models"), timedelta(days=1), now, by=OLGA)[
-            0
-        ]
+        return self.federation.tokens.create("anna", scopes or ("research",), timedelta(days=1), now, by=OLGA)[0]
 
 
 def enrol(federation: ServerContext, site: str, datasets: list[DatasetSummary]) -> None:

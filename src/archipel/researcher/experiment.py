@@ -303,7 +303,7 @@ class Experiment:
     def _plan(self) -> PackagedPlan:
         """The job's plan from the server, proven by the hashes that the sites approved."""
         named = self.job.plan.files
-        texts = [(path, self._connection.download(f"/v1/blobs/{named[path]}")) for path in self.job.plan.paths]
+        texts = [(path, self._connection.download(f"{self._path}/plan/{named[path]}")) for path in self.job.plan.paths]
         return declared(self.job.plan, texts)
 
     def _models(self) -> list[ModelView]:

@@ -63,16 +63,21 @@ def check_update(job: Job, task: Task, update: Update, has_file: bool) -> None:
     # A round's metrics of training are over the samples that it counts; how many it measured it says by itself only
     # when it does nothing else.
     measured = MOST_COUNTED if trained else update.samples
-    of_training = {name: 1 for step in steps_of(job) for name in step.metrics}
-    of_training |= {metric.name: metric.most(update.samples) for metric in job.metrics}
+    of_training = {metric.name: metric.most(update.samples) for metric in job.metrics}
+    for name in (name for step in steps_of(job) for name in step.metrics):
+        of_training.setdefault(name, 1)
     of_validation = {metric.name: metric.most(measured) for metric in job.validation}
     _check_metrics(update, update.metrics, of_training if trained else {})
     _check_metrics(update, update.validation, {} if task.key.kind is TaskKind.LOCAL else of_validation)
 
 
 def _check_metrics(update: Update, given: Mapping[str, MetricSum], most: Mapping[str, int]) -> None:
-    """Raise BadInput unless the metrics are the job's, as they leave a site; ``most`` is each one's largest weight."""
+    """Raise BadInput unless the metrics are the job's, as they leave a site; ``most`` is each one's largest weight, in
+    the order in which a site sends them."""
     thing = update.thing
+    if list(given) != [name for name in most if name in given] and given.keys() <= most.keys():
+        cause, remedy = "has its metrics in another order than the job", "send them in the job's order"
+        raise BadInput(thing, cause, remedy, code=ErrorCode.BAD_UPDATE)
     for name, value in given.items():
         if name not in most:
             cause, remedy = f"metric {name} is not in the job", "send the job's"

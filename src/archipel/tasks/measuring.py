@@ -31,17 +31,19 @@ def as_they_leave(job: Job, kind: TaskKind, outcome: Outcome) -> Outcome:
 def reported(steps: Sequence[Step]) -> dict[str, MetricSum]:
     """What the privacy steps say about themselves, as it leaves: each number of weight 1."""
     found = {name: value for step in steps for name, value in step.report().items()}
-    specs = [MetricSpec(name=name, better="lower") for name in found]
+    specs = [MetricSpec(name=name, better="lower") for step in steps for name in step.metrics]
     return _bounded(specs, found, samples=1)
 
 
 def _bounded(specs: Sequence[MetricSpec], found: Mapping[str, MetricSum], samples: int) -> dict[str, MetricSum]:
-    known, leaving = {spec.name: spec for spec in specs}, {}
-    for name, value in found.items():
+    known, leaving = [spec.name for spec in specs], {}
+    for name in found:
         if name not in known:
             remedy = f"declare it; the job has {', '.join(known) or 'none'}"
             raise ArchipelError(Thing("metric", name), "is not in the job", remedy, code=ErrorCode.PLAN_ERROR)
-        spec = known[name]
+    # In the order of the job: another order would tell something too.
+    for name, spec in ((spec.name, spec) for spec in specs if spec.name in found):
+        value = found[name]
         most = spec.most(samples)
         if value.weight > most:
             raise ArchipelError(

@@ -1,8 +1,8 @@
 """Blobs that were sent and that no experiment names yet: how many bytes of them each access token has, and since when.
 
 A job's blobs come before the job. Those whose job never comes would never be deleted, so a token may have a limited
-number of bytes of them, and each is deleted some time after it came. The account is in memory: when a server starts it deletes
-every blob that no row of its database names.
+number of bytes of them, and each is deleted some time after it came. The account is in memory: when a server starts it
+deletes every blob that no row of its database names.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
-from archipel.server.rest.blobs import stream
+from archipel.server.rest.blobs import BlobHash, stream
 from archipel.server.rest.bodies import body_of, described
 from archipel.server.rest.context import context_of
 from archipel.server.rest.permission import Downloading, Reader, Researcher, Steering, StillGood
@@ -23,7 +23,9 @@ from archipel.transport.rest import (
     RoundView,
     Submission,
 )
+from archipel.vocabulary import NotFound, Thing
 from archipel.vocabulary.bounds import EXACT
+from archipel.vocabulary.remedies import Nothing
 from archipel.vocabulary.states import ControlVerb
 
 router = APIRouter(prefix="/v1/experiments", tags=["experiments"])
@@ -120,6 +122,23 @@ async def model(request: Request, experiment: Experiment, name: str, _token: Dow
     """A safetensors file; 403 unless the experiment's researcher asks, or a token with scope models."""
     file, size = await context_of(request).experiments.open_model(experiment, name)
     return stream(file, size, f"{experiment}-{name}")
+
+
+@router.get("/{experiment}/plan/{hash}", summary="Download a file of the plan", response_class=Response)
+async def plan_file(
+    request: Request,
+    experiment: Experiment,
+    hash: BlobHash,  # noqa: A002
+    _token: Downloading,
+) -> StreamingResponse:
+    """By its hash in the job; a model is of no use without its plan, so one permission is for both."""
+    context = context_of(request)
+    job = (await context.experiments.get(experiment)).job
+    if hash not in job.plan.files.values():
+        thing = Thing.worded(f"file {hash} of the plan of {experiment}", hash=hash, experiment=experiment)
+        raise NotFound(thing, "is not in the job", "take a hash from the experiment's job", command=Nothing())
+    store = context.federation.blobs
+    return stream(store.open(hash), store.size(hash), hash)
 
 
 async def _server_sent(
