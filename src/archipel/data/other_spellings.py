@@ -15,7 +15,7 @@ from archipel.data.visit_names import without_visits
 
 _CHUNK = re.compile(r"[^\W_]+")
 _WORD = re.compile(r"\d+|[^\W\d_]+")
-_NUMBER = re.compile(r"\d")
+_NUMBER = re.compile(r"\d+")
 _LEAST_LETTERS = 4
 """Letters of a part without a number that may name a patient: fewer are a study's or a site's."""
 _LONGEST = 12
@@ -30,7 +30,8 @@ class OtherSpellings:
     def __init__(self, asked: Iterable[str]) -> None:
         self._wholes: dict[Words, set[str]] = defaultdict(set)
         self._parts: dict[Words, set[str]] = defaultdict(set)
-        needed: set[str] = set()
+        self._numbers: set[str] = set()
+        words_alone: set[str] = set()
         for subject in set(asked):
             wholes, parts = _forms(subject)
             for form in wholes:
@@ -39,8 +40,9 @@ class OtherSpellings:
                 self._parts[form].add(subject)
             words = {word for form in wholes for word in form}
             numbers = {word for word in words if word.isdigit()}
-            needed |= {rf"(?<!\d)0*{word}(?!\d)" for word in numbers} or set(map(re.escape, words))
-        self._needed = re.compile("|".join(sorted(needed)), re.IGNORECASE) if needed else None
+            self._numbers |= numbers
+            words_alone |= set() if numbers else words
+        self._words = re.compile("|".join(sorted(map(re.escape, words_alone))), re.I) if words_alone else None
 
     def among(self, ids: Iterable[str]) -> Iterator[tuple[str, str]]:
         """Each patient with an id that is not the patient's as given, and may be: the same words and numbers, with or
@@ -49,17 +51,24 @@ class OtherSpellings:
         >>> sorted(one for _, one in OtherSpellings(["P007"]).among(["P007", "p-7", "sub-P007", "7.0", "P0070", "Q7"]))
         ['7.0', 'p-7', 'sub-P007']
         """
-        if self._needed is None:
+        if not self._wholes:
             return
         for one in ids:
             # Most ids have none of the numbers, and to take an id apart takes long.
-            if one.isascii() and self._needed.search(one) is None and _NUMBER.search(one) is not None:
+            if one.isascii() and self._cannot_be(one):
                 continue
             wholes, parts = _forms(one)
             found = [self._wholes.get(form, ()) for form in (*wholes, *parts)]
             found += [self._parts.get(form, ()) for form in wholes]
             for subject in sorted(set().union(*found) - {one}):
                 yield subject, one
+
+    def _cannot_be(self, one: str) -> bool:
+        """Whether an id has numbers, and neither one of the patients' nor a word of those who have none."""
+        runs = _NUMBER.findall(one)
+        if not runs or any((run.lstrip("0") or "0") in self._numbers for run in runs):
+            return False
+        return self._words is None or self._words.search(one) is None
 
 
 def same_form(subject: str) -> str:

@@ -17,6 +17,8 @@ SubjectId = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00
 Session = Annotated[str, Field(max_length=100, pattern=r"^[^\x00-\x1f\x7f/\\]*$")]
 LABEL = "label"
 """The role of a segmentation among a sample's files; every other role is a modality, or ``table``."""
+CLASS = "class"
+"""The value of a sample that names its class, in every format that knows one."""
 
 
 def sample_name(subject: str, session: str) -> str:

@@ -39,13 +39,11 @@ from archipel.data.formats.picture_options import PICTURE_OPTIONS, PictureOption
 from archipel.data.formats.volume_names import is_of, listed
 from archipel.data.picture_files import SUFFIXES, look_at_picture
 from archipel.data.sample_data import SampleData
-from archipel.data.samples import ColumnSummary, DataIssue, DataSchema, Sample, Scan, SubjectId
+from archipel.data.samples import CLASS, ColumnSummary, DataIssue, DataSchema, Sample, Scan, SubjectId
 from archipel.tensors import blob_hash
 from archipel.vocabulary import BadInput, DataKind, Thing
 from archipel.vocabulary.counting import pluralise
 
-CLASS = "class"
-"""The value of a sample that is its folder's name."""
 _SUBJECT = TypeAdapter(SubjectId)
 _FEW = 5
 

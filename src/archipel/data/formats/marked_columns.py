@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from archipel.data.samples import CLASS
 from archipel.vocabulary import Value
-
-CLASS = "class"
-"""The value of a sample that is the name of its class."""
 
 
 def class_in(row: Mapping[str, Value], columns: Sequence[str]) -> str:

@@ -22,12 +22,12 @@ from archipel.data.cohorts import SPLIT, TRAINING, VALIDATION
 from archipel.data.files import Folder, LeavesOut, Purpose, data_changed, short_of_memory
 from archipel.data.formats.base import Options
 from archipel.data.formats.name_patterns import LONGEST_SESSION
-from archipel.data.formats.npz_classes import CLASS, RowClasses, classes_of
+from archipel.data.formats.npz_classes import RowClasses, classes_of
 from archipel.data.formats.npz_files import Arrays, arrays_in
 from archipel.data.limits import DataLimits
 from archipel.data.sample_columns import SamplesBuilder
 from archipel.data.sample_data import SampleData
-from archipel.data.samples import ColumnSummary, DataIssue, DataSchema, FoundValues, Sample, Scan, sample_name
+from archipel.data.samples import CLASS, ColumnSummary, DataIssue, DataSchema, FoundValues, Sample, Scan, sample_name
 from archipel.data.text_columns import TextBuilder, TextColumn
 from archipel.data.volumes import names_in
 from archipel.tensors import BlobHasher, is_finite

@@ -15,8 +15,6 @@ from numpy.typing import NDArray
 from archipel.data.formats.npz_files import Arrays, bad_file
 from archipel.vocabulary.counting import pluralise
 
-CLASS = "class"
-"""The value of a sample that is the name of its class."""
 MOST_CLASSES = 1_000
 _LONGEST = 100
 _OUT = "leave the option classes out: plans then get y as it is stored"

@@ -9,7 +9,7 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from archipel.data.quality.contents import contents
 from archipel.data.quality.evidence import Evidence, Key
 from archipel.data.quality.records import Finding, Severity
-from archipel.data.samples import LABEL, DataIssue, Sample, Scan
+from archipel.data.samples import CLASS, LABEL, DataIssue, Sample, Scan
 from archipel.data.volumes import roles_of
 
 FEW_SUBJECTS = 10
@@ -127,7 +127,7 @@ def _groups(shared: Sequence[Sequence[tuple[Sample, str]]], shown: int = 5) -> s
 
 
 def _conflicting_classes(evidence: Evidence, shared: Sequence[Sequence[tuple[Sample, str]]]) -> Iterator[Finding]:
-    classes = classes_of(evidence, ARRAY_CLASS)
+    classes = classes_of(evidence, CLASS)
     conflicts = [held for held in shared if len({classes.get(sample.key, "") for sample, _ in held}) > 1]
     if conflicts:
         yield Finding(
@@ -196,13 +196,9 @@ def classes_of(evidence: Evidence, column: str) -> dict[Key, str]:
         if column in sample.values:
             value = sample.values[column]
             found[sample.key] = f"{value:g}" if isinstance(value, float) else str(value)
-        elif column == ARRAY_CLASS and (array := evidence.arrays.get(sample.key)) is not None and array.label:
+        elif column == CLASS and (array := evidence.arrays.get(sample.key)) is not None and array.label:
             found[sample.key] = array.label
     return found
-
-
-ARRAY_CLASS = "class"
-"""What the class of 2-D images and arrays is called in a report."""
 
 
 def tally(values: Sequence[str]) -> dict[str, int]:

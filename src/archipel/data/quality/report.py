@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from archipel.data.cohorts import DataMapping
 from archipel.data.quality import cohort_checks, picture_checks, summaries, value_checks, volume_checks
-from archipel.data.quality.cohort_checks import ARRAY_CLASS, classes_of, tally
+from archipel.data.quality.cohort_checks import classes_of, tally
 from archipel.data.quality.evidence import Evidence, Key
 from archipel.data.quality.outliers import THRESHOLD
 from archipel.data.quality.records import (
@@ -19,11 +19,11 @@ from archipel.data.quality.records import (
     Readiness,
     Severity,
 )
-from archipel.data.samples import LABEL
+from archipel.data.samples import CLASS, LABEL
 from archipel.vocabulary import BadInput, Thing
 
 GROUP = "group"
-_CLASS_COLUMNS = (ARRAY_CLASS, GROUP, "diagnosis", "target", "label", "outcome")
+_CLASS_COLUMNS = (CLASS, GROUP, "diagnosis", "target", "label", "outcome")
 """Columns that are taken for the class if none is named, in this order."""
 _SEVERITIES = list(Severity)
 
@@ -123,7 +123,7 @@ def _class_column(evidence: Evidence, asked: str) -> str:
     samples = evidence.scan.samples
     there = dict.fromkeys(name for sample in samples for name in sample.values)
     if any(array.label for array in evidence.arrays.values()):
-        there[ARRAY_CLASS] = None
+        there[CLASS] = None
     if asked:
         if samples and asked not in there:
             raise BadInput(
