@@ -13,19 +13,22 @@ from archipel.vocabulary.packages import installed_as, missing, named, pip_insta
 from archipel.vocabulary.states import ApprovalState
 from archipel.vocabulary.visible import escape_hidden
 
-_ASK_AGAIN_S = 0.25
+_FIRST_PAUSE_S = 0.25
+"""It doubles each time: the document that is asked for has the whole job in it."""
 
 
 def awaited(connection: Connection, experiment: str, within: float) -> tuple[ExperimentView, frozenset[str]]:
     """The experiment once every connected site has said what it has, or after ``within`` seconds; who is connected."""
-    until = time.monotonic() + within
+    until, pause = time.monotonic() + within, _FIRST_PAUSE_S
+    connected = frozenset(site.site for site in connection.ask_all(SiteView, "/v1/sites") if site.connected)
     while True:
         document = connection.ask(ExperimentView, "GET", f"/v1/experiments/{experiment}")
-        connected = frozenset(site.site for site in connection.ask_all(SiteView, "/v1/sites") if site.connected)
         silent = {answer.site for answer in document.approvals if document.job.plan.packages and _is_silent(answer)}
-        if not silent & connected or time.monotonic() >= until:
+        left = until - time.monotonic()
+        if not silent & connected or left <= 0:
             return document, connected
-        time.sleep(_ASK_AGAIN_S)
+        time.sleep(min(pause, left))
+        pause *= 2
 
 
 def sentences(document: ExperimentView, connected: Collection[str], imports: PlanImports) -> tuple[str, ...]:

@@ -35,14 +35,18 @@ class OpenOffers:
         """Those whose jobs name packages."""
         rows = schema.experiments
         query = select(rows.c.experiment, rows.c.job_hash).where(rows.c.state.in_(_ASKED))
+        read: dict[str, tuple[str, ...]] = {}
         with self._database.read() as connection:
             here = connection.execute(query.order_by(rows.c.experiment)).all()
             for row in here:
-                if row.job_hash not in self._read:
+                found = self._read.get(row.job_hash)
+                if found is None:
                     job = connection.scalar(select(rows.c.job).where(rows.c.experiment == row.experiment))
-                    self._read[row.job_hash] = _named(job or "")
-        self._read = {row.job_hash: self._read[row.job_hash] for row in here}
-        asked = [AskedPackages(row.experiment, row.job_hash, self._read[row.job_hash]) for row in here]
+                    found = _named(job or "")
+                read[row.job_hash] = found
+        # Two threads may ask at a time: neither changes what the other one reads.
+        self._read = read
+        asked = [AskedPackages(row.experiment, row.job_hash, read[row.job_hash]) for row in here]
         return [one for one in asked if one.packages]
 
 

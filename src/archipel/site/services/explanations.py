@@ -13,6 +13,7 @@ from archipel.vocabulary import ArchipelError, ErrorCode, NotFound
 Explanation = tuple[tuple[str, str], ...]
 """Questions a person would ask about a job, each with its answer."""
 _AFTER_WHAT_RUNS = 3
+"""Where the answer about packages stands: behind who asks, what for and what runs."""
 
 
 def explain(site: StateFolder, offer: Offer, dataset: str | None = None) -> Explanation:

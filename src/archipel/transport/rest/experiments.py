@@ -9,6 +9,7 @@ from pydantic import Field
 from archipel.transport.rest.reply import Reply
 from archipel.vocabulary import Failure, Hash, Job, Record, Value
 from archipel.vocabulary.bounds import MOST_PARAMETERS
+from archipel.vocabulary.packages import Packages
 from archipel.vocabulary.states import ApprovalState, ExperimentState, ParticipantStatus, RoundState
 
 Means = dict[str, float]
@@ -38,7 +39,7 @@ class ApprovalView(Reply):
     state: ApprovalState
     subjects: int | None = None
     at: str
-    packages: dict[str, str | None] | None = None
+    packages: Packages | None = None
     packages_withheld: bool = False
 
 
