@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from pydantic import ValidationError
+from sqlalchemy import select, text
 
 from archipel.governance import job_hash
 from archipel.server.experiments import views
 from archipel.server.experiments.package_answers import keep_packages
 from archipel.server.membership.federation import ServerContext
+from archipel.server.state import schema
+from archipel.server.state.schema import HISTORY
+from archipel.storage import Database
+from archipel.storage.migrations import upgrade
 from archipel.transport import PackagesMessage
 from archipel.transport.rest import ApprovalView
 from archipel.vocabulary import BadInput, Job, NotPermitted
@@ -42,6 +49,27 @@ def test_what_a_site_says_is_shown_and_the_newest_counts(federation: ServerConte
     keep_packages(federation.database, "berlin", says(job, None))
     assert (shown(federation).packages, shown(federation).packages_withheld) == (None, True)
     assert shown(federation).state == "waiting"
+
+
+def test_answers_of_the_first_schema_stay_and_say_nothing_of_packages(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'server.db'}")
+    upgrade(database, HISTORY, "first")
+    with database.write() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO experiments (experiment, job, job_hash, state, arguments, owner, created_at) "
+                "VALUES ('first', '{}', 'h', 'waiting', '{}', 'ada', 't')"
+            )
+        )
+        connection.execute(
+            text("INSERT INTO approvals (experiment, site, state, at) VALUES ('first', 'berlin', 'waiting', 't')")
+        )
+    upgrade(database, HISTORY)
+    with database.read() as connection:
+        assert connection.execute(select(schema.approvals.c.site, schema.approvals.c.packages)).all() == [
+            ("berlin", None)
+        ]
+    database.close()
 
 
 def test_a_site_says_nothing_about_others_jobs_or_packages(federation: ServerContext, enrolled: Applicant) -> None:
