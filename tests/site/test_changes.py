@@ -317,7 +317,12 @@ def test_every_kind_has_its_record_and_every_kind_of_a_journal_line_is_one_of_a_
 
 def test_the_agent_acts_on_nothing_that_it_changes_itself_at_each_connection() -> None:
     """It would wake itself without end."""
-    itself = {UnjournaledKind.LINK_CHANGED, SiteJournalKind.DATASETS_DISCLOSED, SiteJournalKind.ERROR_SENT}
+    itself = {
+        UnjournaledKind.LINK_CHANGED,
+        SiteJournalKind.DATASETS_DISCLOSED,
+        SiteJournalKind.PACKAGES_DISCLOSED,
+        SiteJournalKind.ERROR_SENT,
+    }
     assert not DECISIONS & itself
     assert not DECISIONS & {kind for kind, record in RECORD_OF.items() if record is TaskChange} - {
         SiteJournalKind.ERROR_RELEASED

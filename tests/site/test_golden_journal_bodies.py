@@ -95,6 +95,10 @@ LINES: dict[SiteJournalKind, tuple[JournalBody, str]] = {
         f'{{"asked_by":"","before":"{SHA}","experiment":"brains","job_hash":"{SHA}","plan_hash":"{BLAKE}",'
         '"was":"approved"}',
     ),
+    SiteJournalKind.PACKAGES_DISCLOSED: (
+        E.PackagesDisclosed(experiment="brains", job_hash=SHA, packages={"monai": None, "torch": "2.5.1+cpu"}),
+        f'{{"experiment":"brains","job_hash":"{SHA}","packages":{{"monai":null,"torch":"2.5.1+cpu"}}}}',
+    ),
     SiteJournalKind.JOB_ASKER: (
         E.JobAsker(experiment="brains", asked_by="bob", before="ada"),
         '{"asked_by":"bob","before":"ada","experiment":"brains"}',

@@ -40,6 +40,8 @@ class ScriptedExperiments:
         self.hold.set()
         self.cut_streams = 0
         self.approve_at_once = False
+        self.missing: dict[str, set[str]] = {}
+        self.silent: set[str] = set()
         self.news = asyncio.Condition()
         self.loop: asyncio.AbstractEventLoop | None = None
         self.playing: set[asyncio.Task[None]] = set()
@@ -162,7 +164,16 @@ class ScriptedExperiments:
                 "round": 0,
                 "rounds": job.terms.rounds,
                 "arguments": dict(job.arguments),
-                "approvals": [{"site": site, "state": "waiting", "subjects": None, "at": AT} for site in job.sites],
+                "approvals": [
+                    {
+                        "site": site,
+                        "state": "waiting",
+                        "subjects": None,
+                        "at": AT,
+                        "packages": self._packages(job, site),
+                    }
+                    for site in job.sites
+                ],
                 "baselines": {},
                 "created": AT,
                 "started": None,
@@ -173,6 +184,11 @@ class ScriptedExperiments:
             for site in job.sites if self.approve_at_once else ():
                 await self._answer(job.experiment, site, "approved")
         return await self.get(job.experiment)
+
+    def _packages(self, job: Job, site: str) -> dict[str, str | None] | None:
+        lacks = self.missing.get(site, set())
+        named = job.plan.packages
+        return None if site in self.silent else {name: None if name in lacks else "1.0" for name in named}
 
     async def token(self, experiment: str) -> str:
         await self.get(experiment)

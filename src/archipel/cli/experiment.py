@@ -67,6 +67,22 @@ def failures(
 
 
 @app.command()
+def packages(
+    name: Name,
+    server: Server = None,
+    token: Token = None,
+    authority: Authority = None,
+    proxy: Proxy = None,
+    as_json: AsJson = False,
+) -> None:
+    """List which of the packages that the plan imports each site has."""
+    from archipel.researcher.packages import package_rows
+
+    with _experiment(name, server, token, authority, proxy) as experiment:
+        show(f"packages of {name}", package_rows(experiment.document()), as_json)
+
+
+@app.command()
 def report(
     name: Name,
     server: Server = None,

@@ -88,6 +88,8 @@ def run(
         experiment.submit()
         asked = ", ".join(f"{entry.site} ({entry.dataset})" for entry in experiment.job.roster)
         typer.echo(f"experiment {experiment.name} is offered to {asked}", err=True)
+        for sentence in experiment.lacking:
+            typer.echo(sentence, err=True)
         if as_json:
             experiment.screen = _quiet
         experiment.run()

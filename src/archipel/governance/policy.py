@@ -15,7 +15,8 @@ class SitePolicy(Record):
 
     ``releases``: how an update may leave. The limits are the most a job's worker may use here. ``minimum_cell``: a
     smaller count of subjects is disclosed as ``<5``, never as its number. ``maximum_reported_bytes``: the most that a
-    plan may be able to tell in one attempt beside its weights.
+    plan may be able to tell in one attempt beside its weights. ``disclose_packages``: whether the site
+    discloses which of the packages that a job names it has.
     """
 
     releases: tuple[Release, ...] = (Release.SUM, Release.INDIVIDUALLY)
@@ -23,6 +24,7 @@ class SitePolicy(Record):
     minimum_cell: Annotated[int, Field(ge=1)] = 5
     maximum_rounds: Annotated[int, Field(ge=1)] = 10_000
     maximum_reported_bytes: Annotated[int, Field(ge=1)] = 512
+    disclose_packages: bool = True
     limits: WorkerLimits = WorkerLimits(
         memory_mb=16_384, cpu_s=86_400, wall_s=86_400, tmp_mb=4_096, processes=256, threads=64
     )

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from archipel.plans.base import TORCH_PLANS, Plan
 from archipel.plans.files import PlanFiles, files_of, read_file, read_folder
+from archipel.plans.imports import check_named, packages_to_name
 from archipel.plans.source import bad_plan, parsed
 from archipel.vocabulary import DataNeeds, HyperParameter, MetricSpec, PlanReference, Selection
 from archipel.vocabulary.plans import check_entry
@@ -32,7 +33,12 @@ class PackagedPlan:
     @property
     def reference(self) -> PlanReference:
         """How a job names this plan."""
-        return PlanReference(files=dict(self.files.hashes), entry=self.entry, class_name=self.class_name)
+        return PlanReference(
+            files=dict(self.files.hashes),
+            entry=self.entry,
+            class_name=self.class_name,
+            packages=packages_to_name(self.files.texts),
+        )
 
 
 def package(path: Path, class_name: str | None = None, entry: str | None = None) -> PackagedPlan:
@@ -55,7 +61,7 @@ def declared(reference: PlanReference, sources: Iterable[tuple[str, bytes]]) -> 
     """The plan that a job names, from the bytes of its files.
 
     Raises BadInput (code ``bad-plan``) when one of them is missing, is not what its hash names, or has bytes that a
-    plan may not have.
+    plan may not have, and when the job names packages that none of them imports.
     """
     files = files_of(sources)
     for path in reference.paths:
@@ -63,6 +69,7 @@ def declared(reference: PlanReference, sources: Iterable[tuple[str, bytes]]) -> 
             raise bad_plan(path, "is not the file that its hash names", "fetch the plan again")
     if extra := sorted(files.hashes.keys() - reference.files.keys()):
         raise bad_plan(extra[0], "is not one of the plan's files", "fetch the plan again")
+    check_named(reference.packages, files.texts)
     return PackagedPlan(files, reference.entry, reference.class_name)
 
 

@@ -6,14 +6,16 @@ The experiment itself lives at the server. A handle stores nothing else, so clos
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from archipel.governance import job_hash
+from archipel.plans.imports import PlanImports, imports_of
 from archipel.plans.job_builder import Draft
 from archipel.plans.packaging import PackagedPlan, declared
-from archipel.researcher import plots, tables
+from archipel.researcher import packages, plots, tables
 from archipel.researcher.connection import Connection
 from archipel.researcher.display import Display, choose_screen
 from archipel.researcher.experiment_result import experiment_result
@@ -46,7 +48,8 @@ class Experiment:
     """One experiment. ``job`` is what every site of it approves, ``job_hash`` what they sign.
 
     ``left_out`` are, for one that was just created, the sites that do not take part, each with the reason;
-    ``differing`` a sentence for each input whose numbers are not the same at all sites.
+    ``differing`` a sentence for each input whose numbers are not the same at all sites. ``lacking`` are, for one that
+    was just submitted, sentences about packages that sites lack.
 
     >>> import archipel
     >>> federation = archipel.connect()
@@ -68,6 +71,8 @@ class Experiment:
     ) -> None:
         self._connection, self._draft = connection, drafted
         self.job, self.left_out, self.differing = job, dict(left_out or {}), tuple(differing)
+        self.lacking: tuple[str, ...] = ()
+        self._imports: PlanImports | None = None
         self.job_hash = job_hash(job)
         self.screen: Callable[[], Display] = choose_screen
 
@@ -89,17 +94,38 @@ class Experiment:
 
     # Before it runs
 
-    def submit(self) -> Experiment:
+    def submit(self, *, packages_within: float = 10.0) -> Experiment:
         """Send the plan and the initial model, then the job; every site is asked for its approval.
 
-        Submitting the same job again changes nothing. Raises what the server refuses it with.
+        Then the connected sites say, at most ``packages_within`` seconds later, which of the packages that the plan
+        imports they have. A warning names each site that lacks one, and those that did not say; ``lacking`` keeps
+        these sentences. Submitting the same job again changes nothing. Raises what the server refuses it with.
         """
         if self._draft is not None:
             for blob, content in self._draft.blobs.items():
                 self._connection.store(blob, content)
         self._check_hash(self._connection.ask(ExperimentView, "POST", "/v1/experiments", Submission(job=self.job)))
+        if self._draft is not None:
+            self._imports = imports_of(self._draft.plan.files.texts)
         self._draft = None
+        self.lacking = self._lacking(packages_within)
+        for sentence in self.lacking:
+            warnings.warn(sentence, stacklevel=2)
         return self
+
+    def _lacking(self, within: float) -> tuple[str, ...]:
+        # Of a plan that is not at hand, each package that it imports counts as needed.
+        imports = self._imports or PlanImports(needed=self.job.plan.packages)
+        document, connected = packages.awaited(self._connection, self.name, within)
+        return packages.sentences(document, connected, imports)
+
+    def packages(self) -> DataFrame:
+        """One row per site and package that the plan imports: whether the site has it, and which version.
+
+        ``state`` is present, missing, withheld (the site does not disclose it) or not said.
+        """
+        columns = ["site", "package", "installed_as", "state", "version"]
+        return tables.to_table(packages.package_rows(self.document()), columns=columns)
 
     def approvals(self) -> DataFrame:
         """One row per site: its answer and how many subjects its cohort has."""

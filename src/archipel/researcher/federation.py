@@ -169,7 +169,8 @@ class Federation:
         strategy: StrategyTerms | None = None,
         privacy: PrivacyTerms | None = None,
     ) -> Experiment:
-        """Write the job of a new experiment; nothing is sent before ``submit``.
+        """Write the job of a new experiment; nothing is sent before ``submit``, which also says which site lacks a
+        package that the plan imports.
 
         ``plan`` is a plan's file, or its class from an imported file, or a folder of files that import each other.
         ``plan_entry`` is then the one that holds the class (default: ``plan.py``).

@@ -26,6 +26,7 @@ from archipel.vocabulary import (
     Update,
 )
 from archipel.vocabulary.bounds import LONGEST_NAME, MOST_CATEGORIES, MOST_COLUMNS, MOST_LABELS, MOST_MODALITIES
+from archipel.vocabulary.packages import Packages
 from archipel.vocabulary.records import Many
 from archipel.vocabulary.states import ApprovalState, ExperimentState
 
@@ -147,6 +148,18 @@ class AnswerMessage(Record):
     head: Document | None = None
 
 
+class PackagesMessage(Record):
+    """Which of the packages that a job names a worker of the site could import, and their versions.
+
+    ``packages`` is None where the site's policy does not let it say so.
+    """
+
+    type: Literal["packages"] = "packages"
+    experiment: ExperimentId
+    job_hash: Hash
+    packages: Packages | None
+
+
 class TaskAcceptedMessage(Record):
     """The site has checked the task and works on it."""
 
@@ -254,7 +267,14 @@ class RefusedMessage(Record):
 
 
 FromSite = Annotated[
-    Hello | Heartbeat | AnswerMessage | TaskAcceptedMessage | TaskFailedMessage | DetailMessage | DatasetsMessage,
+    Hello
+    | Heartbeat
+    | AnswerMessage
+    | PackagesMessage
+    | TaskAcceptedMessage
+    | TaskFailedMessage
+    | DetailMessage
+    | DatasetsMessage,
     Field(discriminator="type"),
 ]
 FromServer = Annotated[

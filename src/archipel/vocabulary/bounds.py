@@ -18,6 +18,10 @@ MOST_LABELS = 5_000
 MOST_COLUMNS = 100_000
 """Columns that a plan reads; a table of gene expression has 20,000."""
 MOST_CATEGORIES = 10_000
+MOST_PACKAGES = 100
+"""Packages that a job names of those its plan imports; large plans import some twenty."""
+LONGEST_PACKAGE = 100
+"""Characters of the name under which a package is imported, and of a version."""
 LONGEST_TEXT = 4_000
 """Characters of a description."""
 LONGEST_NAME = 1_000

@@ -9,9 +9,11 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
+from archipel.vocabulary.bounds import MOST_PACKAGES
 from archipel.vocabulary.errors import BadInput, ErrorCode
 from archipel.vocabulary.names import Hash, Name
-from archipel.vocabulary.records import Record
+from archipel.vocabulary.packages import PackageName
+from archipel.vocabulary.records import Many, Record
 
 MOST_PLAN_FILES = 64
 LONGEST_PLAN_PATH = 200
@@ -23,12 +25,17 @@ PlanPath = Annotated[
 
 
 class PlanReference(Record):
-    """A plan as a job names it: Python files by path and hash. ``entry`` is the file that holds the plan class."""
+    """A plan as a job names it: Python files by path and hash. ``entry`` is the file that holds the plan class.
+
+    ``packages`` are those that its files import, in order, beside Python's own and archipel: a site says which of them
+    it has. A job of an earlier version names none.
+    """
 
     kind: Literal["python"] = "python"
     files: Annotated[dict[PlanPath, Hash], Field(min_length=1, max_length=MOST_PLAN_FILES)]
     entry: PlanPath
     class_name: Name
+    packages: Annotated[Many[PackageName], Field(max_length=MOST_PACKAGES)] = ()
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -37,6 +44,8 @@ class PlanReference(Record):
             check_entry(self.entry, self.files)
         except BadInput as error:
             raise ValueError(str(error)) from error
+        if list(self.packages) != sorted(set(self.packages)):
+            raise ValueError("the packages of a plan must be in order, and none twice")
         return self
 
     @property

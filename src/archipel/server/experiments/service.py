@@ -14,11 +14,12 @@ from archipel.rounds import Delivered, ExperimentLoop, ExperimentVerb, FleetEven
 from archipel.server.experiments import views
 from archipel.server.experiments.experiment_store import SqlExperimentStore
 from archipel.server.experiments.hub import Hub
+from archipel.server.experiments.package_answers import keep_packages
 from archipel.server.experiments.records import ExperimentRecords
 from archipel.server.experiments.states import add_event
 from archipel.server.membership import ServerContext
 from archipel.server.state import schema
-from archipel.transport import AnswerMessage, EndedMessage, JobOffer
+from archipel.transport import AnswerMessage, EndedMessage, JobOffer, PackagesMessage
 from archipel.transport.rest import (
     Event,
     EventKind,
@@ -207,6 +208,10 @@ class Experiments:
             loop.events.put_nowait(Nudged())
         await self._notify()
         return kept
+
+    async def keep_packages(self, site: str, message: PackagesMessage) -> None:
+        """Keep which of the packages that a job names a site has."""
+        await asyncio.to_thread(keep_packages, self.federation.database, site, message)
 
     async def keep_detail(self, site: str, key: TaskKey, detail: str) -> None:
         """Keep an error's full text that a person at the site released."""

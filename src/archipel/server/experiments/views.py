@@ -91,7 +91,7 @@ def experiment(database: Database, name: str) -> ExperimentView:
             raise unknown(name)
         approvals = schema.approvals
         answers = connection.execute(
-            select(approvals.c.site, approvals.c.state, approvals.c.subjects, approvals.c.at)
+            select(approvals.c.site, approvals.c.state, approvals.c.subjects, approvals.c.at, approvals.c.packages)
             .where(approvals.c.experiment == name)
             .order_by(approvals.c.site)
         ).mappings()
@@ -104,10 +104,18 @@ def experiment(database: Database, name: str) -> ExperimentView:
                 "job": parsed_job(row["job"]),
                 "job_hash": row["job_hash"],
                 "arguments": _arguments.validate_json(row["arguments"]),
-                "approvals": [ApprovalView.model_validate(answer) for answer in answers],
+                "approvals": [_approval(answer) for answer in answers],
                 "baselines": baselines([record for _, record in measured], _counting_samples(parsed_job(row["job"]))),
             }
         )
+
+
+def _approval(row: RowMapping) -> ApprovalView:
+    said = row["packages"]
+    packages = None if said is None else json.loads(said)
+    return ApprovalView.model_validate(
+        dict(row) | {"packages": packages, "packages_withheld": said is not None and packages is None}
+    )
 
 
 def _counting_samples(job: Job) -> frozenset[str]:

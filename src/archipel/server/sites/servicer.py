@@ -24,6 +24,7 @@ from archipel.transport import (
     Heartbeat,
     Hello,
     Offset,
+    PackagesMessage,
     Peer,
     RenewRequest,
     Send,
@@ -163,6 +164,12 @@ class FederationServicer:
                 except ArchipelError as error:
                     # The site repeats an answer to a job that ended or changed; the stream continues.
                     _log.warning("answer refused", site=site, experiment=message.experiment, error=str(error))
+            case PackagesMessage():
+                try:
+                    await self.experiments.keep_packages(site, message)
+                except (BadInput, NotPermitted) as error:
+                    # Of a job that changed meanwhile, say; the stream continues.
+                    _log.warning("packages refused", site=site, experiment=message.experiment, error=str(error))
             case DatasetsMessage(datasets=datasets):
                 await asyncio.to_thread(self._keep_datasets, site, datasets)
             case TaskAcceptedMessage(key=key):

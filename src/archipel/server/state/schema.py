@@ -13,7 +13,7 @@ from sqlalchemy import BigInteger, Column, Float, ForeignKey, Index, Integer, Me
 from archipel.governance import journal_table
 from archipel.storage.migrations import SchemaHistory
 
-HISTORY = SchemaHistory(Path(__file__).parent / "revisions", newest="first")
+HISTORY = SchemaHistory(Path(__file__).parent / "revisions", newest="packages_of_sites")
 """A test holds that its newest revision leads to exactly ``metadata``."""
 
 metadata = MetaData()
@@ -106,8 +106,10 @@ approvals = Table(
     Column("approval", Text),
     Column("subjects", Integer),
     Column("at", _TIME, nullable=False),
+    Column("packages", Text),
 )
-"""``state`` is an ``ApprovalState``; ``approval`` the site's signed document."""
+"""``state`` is an ``ApprovalState``; ``approval`` the site's signed document; ``packages`` the JSON of
+what the site has of those that the job names, ``null`` if it does not disclose that, none while it has not said."""
 
 rounds = Table(
     "rounds",

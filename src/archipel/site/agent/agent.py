@@ -131,6 +131,7 @@ class Agent:
                 job = await asyncio.to_thread(offers.read_offer, offer.experiment, offer.job_hash, document)
                 await asyncio.to_thread(offers.check_offer, self.site, job, document)
                 await self._fetch_plan(offer.experiment, job.plan.files)
+                await asyncio.to_thread(offers.check_packages, self.site.blobs, job)
                 await asyncio.to_thread(offers.record, self.site, job, offer.asked_by, document=document)
         await self.decided()
 

@@ -1,5 +1,5 @@
-"""What the site sends to the server about itself: its datasets, what its people answered, and the error texts they
-released.
+"""What the site sends to the server about itself: its datasets, what its people answered, the error texts they
+released, and which packages it has.
 
 Answers are sent again on each connection, because the server may have missed one; the rest is sent when it is new.
 """
@@ -12,6 +12,7 @@ import structlog
 
 from archipel.privacy import only_sums
 from archipel.site.agent.connection import ServerConnection
+from archipel.site.agent.package_reporting import PackageReporting
 from archipel.site.approval import authorisation, disclosure, offers
 from archipel.site.audit import journal
 from archipel.site.execution import failures
@@ -29,10 +30,12 @@ class StatusReporting:
         self._site, self._link = site, link
         self._answered: dict[str, tuple[str, str]] = {}
         self._datasets: tuple[DatasetSummary, ...] = ()
+        self._packages = PackageReporting(site, link)
 
     def connected(self) -> None:
         """The server may have missed any answer: all of them are sent again."""
         self._answered.clear()
+        self._packages.connected()
 
     def datasets(self) -> tuple[DatasetSummary, ...]:
         """What is disclosed to the server about this site's datasets."""
@@ -58,6 +61,7 @@ class StatusReporting:
         for key, detail in await asyncio.to_thread(failures.to_send, self._site.database):
             if await self._link.send(DetailMessage(key=key, detail=detail[-200_000:])):
                 await asyncio.to_thread(failures.mark_sent, self._site.database, key)
+        await self._packages.report()
 
     async def _answer(self, offer: offers.Offer) -> None:
         approval = offer.approval.model_dump(mode="json") if offer.approval else None

@@ -232,6 +232,12 @@ def plan_files(blobs: BlobStore, job: Job) -> PlanFiles | None:
     return declared(job.plan, ((path, _kept(blobs, job, path)) for path in job.plan.paths)).files
 
 
+def check_packages(blobs: BlobStore, job: Job) -> None:
+    """Raise BadInput when a job asks about packages that its plan, which was fetched, does not import."""
+    if job.plan.packages:
+        plan_files(blobs, job)
+
+
 def _kept(blobs: BlobStore, job: Job, path: str) -> bytes:
     with blobs.open(job.plan.files[path]) as file:
         source = file.read()

@@ -13,6 +13,7 @@ from archipel.site.audit import journal
 from archipel.site.state import SiteJournalKind
 from archipel.transport import DatasetSummary
 from archipel.vocabulary import Failure, Hash, JsonObject, Record, RoundClosed, TaskKey
+from archipel.vocabulary.packages import Packages
 
 
 class JournalBody(Record):
@@ -176,6 +177,14 @@ class PlanRead(JournalBody):
     dataset: str
     subjects: int
     by: str
+
+
+class PackagesDisclosed(JournalBody):
+    """What is disclosed to the server about the packages that a job names: each one's version, None without it."""
+
+    experiment: str
+    job_hash: Hash
+    packages: Packages
 
 
 class Decided(JournalBody):

@@ -3,6 +3,7 @@
 It knows processes, namespaces and limits; it does not know servers, rounds or approvals.
 """
 
+from archipel.site.sandbox.command import is_visible
 from archipel.site.sandbox.memory import SharedBuffer
 from archipel.site.sandbox.spec import SandboxSpec, WorkerTaskFailed
 from archipel.site.sandbox.starting import Sandbox
@@ -15,5 +16,6 @@ __all__ = [
     "SandboxedWorker",
     "SharedBuffer",
     "WorkerTaskFailed",
+    "is_visible",
     "measure",
 ]

@@ -71,6 +71,12 @@ def visible_code() -> list[Path]:
     return sorted(path.resolve() for path in found)
 
 
+def is_visible(path: Path) -> bool:
+    """Whether the sandbox shows a file or folder of the interpreter or of its packages."""
+    place = path.resolve()
+    return _inside_system(place) or any(place.is_relative_to(shown) for shown in visible_code())
+
+
 def bubblewrap_arguments(
     *,
     plan: Mapping[str, int],

@@ -10,7 +10,7 @@ from __future__ import annotations
 from archipel.data import cohort_hash as hash_cohort
 from archipel.site.approval import Offer, decisions, newest_line, offers, suitability
 from archipel.site.cohorts import Frozen, cohort_versions, split_assignment
-from archipel.site.services import cohorts, offer_documents
+from archipel.site.services import cohorts, explanations, offer_documents
 from archipel.site.services.offer_documents import OfferDocument, OfferRow
 from archipel.site.state import StateFolder
 from archipel.vocabulary import UNWATCHED, Actor, Conflict, Record, Thing, Watch
@@ -81,7 +81,10 @@ def prepare(
         version=cohort.version,
         subjects=len(cohort_versions.as_it_stands(site.database, site.cohort_key, cohort).subjects),
         objections=tuple(suitability.reasons_against(site, offer.job, entry, cohort)),
-        warnings=tuple(split_assignment.changed(site.database, site.cohort_key, cohort)),
+        warnings=(
+            *split_assignment.changed(site.database, site.cohort_key, cohort),
+            *explanations.package_warnings(site, offer),
+        ),
         offer=document,
     )
 

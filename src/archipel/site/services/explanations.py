@@ -6,11 +6,14 @@ from archipel.data import Answer, Cohort, SampleCounts
 from archipel.site.approval import Offer, explain_offer, samples_for, suitability
 from archipel.site.cohorts import cohort_versions
 from archipel.site.datasets import Dataset
+from archipel.site.packages import QUESTION, answer, packages_of, warnings
 from archipel.site.state import StateFolder
-from archipel.vocabulary import NotFound
+from archipel.vocabulary import ArchipelError, ErrorCode, NotFound
 
 Explanation = tuple[tuple[str, str], ...]
 """Questions a person would ask about a job, each with its answer."""
+_AFTER_WHAT_RUNS = 3
+"""Where the answer about packages stands: behind who asks, what for and what runs."""
 
 
 def explain(site: StateFolder, offer: Offer, dataset: str | None = None) -> Explanation:
@@ -22,7 +25,7 @@ def explain(site: StateFolder, offer: Offer, dataset: str | None = None) -> Expl
     except NotFound as error:
         asked = dataset or offer.job.entry(site.name).dataset
         answers = explain_offer(offer.job, site.settings, site.joined().name, asked, 0, offer.asked_by)
-        return (*answers, ("What prevents it?", str(error)))
+        return (*_with_packages(site, offer, answers), ("What prevents it?", str(error)))
 
 
 def explain_on(site: StateFolder, offer: Offer, entry: Dataset, cohort: Cohort | None = None) -> Explanation:
@@ -38,7 +41,31 @@ def explain_on(site: StateFolder, offer: Offer, entry: Dataset, cohort: Cohort |
     met = "\n".join(f"- {answer}" for answer in suitability.needs_met(offer.job, entry, cohort))
     against = suitability.reasons_against(site, offer.job, entry, cohort)
     objection = (("What prevents it?", "\n".join(f"- {reason}" for reason in against)),) if against else ()
-    return (*answers, ("Does the data fit?", met), *objection)
+    return (*_with_packages(site, offer, answers), ("Does the data fit?", met), *objection)
+
+
+def package_warnings(site: StateFolder, offer: Offer) -> tuple[str, ...]:
+    """One sentence about packages that the plan needs and this site lacks; none where they cannot be looked for."""
+    try:
+        return tuple(warnings(packages_of(site, offer)))
+    except ArchipelError as error:
+        return (_unknown(error),)
+
+
+def _with_packages(site: StateFolder, offer: Offer, answers: list[tuple[str, str]]) -> Explanation:
+    """The answers, with that about packages behind what runs."""
+    try:
+        found = answer(offer.job, packages_of(site, offer), site.settings.policy.disclose_packages)
+    except ArchipelError as error:
+        found = f"WARNING: {_unknown(error)}."
+    return (*answers[:_AFTER_WHAT_RUNS], (QUESTION, found), *answers[_AFTER_WHAT_RUNS:])
+
+
+def _unknown(error: ArchipelError) -> str:
+    """That packages could not be looked for; what is wrong with the plan itself is an error of its own."""
+    if error.code is not ErrorCode.SANDBOX:
+        raise error
+    return f"which packages this site has could not be found out ({error.cause})"
 
 
 def answer_needs(site: StateFolder, offer: Offer, dataset: str | None = None) -> tuple[Answer, ...]:

@@ -72,7 +72,7 @@ class ExperimentChange(Record):
     kind: Literal[
         SiteJournalKind.JOB_OFFERED, SiteJournalKind.JOB_CHANGED, SiteJournalKind.JOB_ASKER, SiteJournalKind.APPROVED,
         SiteJournalKind.REJECTED, SiteJournalKind.REVOKED, SiteJournalKind.EXPERIMENT_ENDED, SiteJournalKind.CHECKED,
-        SiteJournalKind.PLAN_READ_FOR_A_CHECK, SiteJournalKind.WORKER_STARTED,
+        SiteJournalKind.PLAN_READ_FOR_A_CHECK, SiteJournalKind.WORKER_STARTED, SiteJournalKind.PACKAGES_DISCLOSED,
     ]  # fmt: skip
     experiment: str
 

@@ -24,6 +24,7 @@ class SiteJournalKind(StrEnum):
     JOB_OFFERED = "job-offered"
     JOB_CHANGED = "job-changed"
     JOB_ASKER = "job-asker"
+    PACKAGES_DISCLOSED = "packages-disclosed"
     CHECKED = "checked"
     PLAN_READ_FOR_A_CHECK = "plan-read-for-a-check"
     APPROVED = "approved"

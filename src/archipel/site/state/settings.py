@@ -79,6 +79,8 @@ minimum_cell = 5
 maximum_rounds = 10000
 # Bytes that a plan may be able to tell in one attempt beside its weights: by metrics, seconds and how it fails.
 maximum_reported_bytes = 512
+# Whether the server is shown which of the packages that a job's plan imports are installed here, and their versions.
+disclose_packages = true
 
 [policy.limits]
 memory_mb = 16384

@@ -9,6 +9,7 @@ from pydantic import Field
 from archipel.transport.rest.reply import Reply
 from archipel.vocabulary import Failure, Hash, Job, Record, Value
 from archipel.vocabulary.bounds import MOST_PARAMETERS
+from archipel.vocabulary.packages import Packages
 from archipel.vocabulary.states import ApprovalState, ExperimentState, ParticipantStatus, RoundState
 
 Means = dict[str, float]
@@ -28,12 +29,18 @@ class Arguments(Record):
 
 
 class ApprovalView(Reply):
-    """What a site has answered; ``subjects`` is how many its cohort has, once it approved, if the site discloses it."""
+    """What a site has answered; ``subjects`` is how many its cohort has, once it approved, if the site discloses it.
+
+    ``packages`` are those that the job names with their versions at the site, None for one that it lacks; None in all
+    while it has not said, and where it does not disclose that (``packages_withheld``).
+    """
 
     site: str
     state: ApprovalState
     subjects: int | None = None
     at: str
+    packages: Packages | None = None
+    packages_withheld: bool = False
 
 
 class Measurement(Reply):

@@ -1,0 +1,108 @@
+"""What a site says about packages is kept with its answer, and of no other job and no other package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+from sqlalchemy import select, text
+
+from archipel.governance import job_hash
+from archipel.server.experiments import views
+from archipel.server.experiments.package_answers import keep_packages
+from archipel.server.membership.federation import ServerContext
+from archipel.server.state import schema
+from archipel.server.state.schema import HISTORY
+from archipel.storage import Database
+from archipel.storage.migrations import upgrade
+from archipel.transport import PackagesMessage
+from archipel.transport.rest import ApprovalView
+from archipel.vocabulary import BadInput, Job, NotPermitted
+from worlds.server import Applicant, job_of, records_of
+
+PLAN = b"import monai, numpy\n"
+
+
+def submitted(federation: ServerContext, site: Applicant, packages: tuple[str, ...] = ("monai", "numpy")) -> Job:
+    plan = {"files": {"plan.py": federation.blobs.put(PLAN)}, "entry": "plan.py", "class_name": "Plan"}
+    job = job_of(federation, site, plan=plan | {"packages": packages})
+    records_of(federation).keep_job(job, job_hash(job), "ada")
+    return job
+
+
+def says(job: Job, packages: dict[str, str | None] | None) -> PackagesMessage:
+    return PackagesMessage(experiment=job.experiment, job_hash=job_hash(job), packages=packages)
+
+
+def shown(federation: ServerContext) -> ApprovalView:
+    (answer,) = views.experiment(federation.database, "first").approvals
+    return answer
+
+
+def test_what_a_site_says_is_shown_and_the_newest_counts(federation: ServerContext, enrolled: Applicant) -> None:
+    job = submitted(federation, enrolled)
+    assert (shown(federation).packages, shown(federation).packages_withheld) == (None, False)
+    for packages in ({"monai": None, "numpy": "2.4.6"}, {"monai": "1.6.1", "numpy": "2.4.6"}):
+        keep_packages(federation.database, "berlin", says(job, packages))
+        assert (shown(federation).packages, shown(federation).packages_withheld) == (packages, False)
+    keep_packages(federation.database, "berlin", says(job, None))
+    assert (shown(federation).packages, shown(federation).packages_withheld) == (None, True)
+    assert shown(federation).state == "waiting"
+
+
+def test_answers_of_the_first_schema_stay_and_say_nothing_of_packages(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'server.db'}")
+    upgrade(database, HISTORY, "first")
+    with database.write() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO experiments (experiment, job, job_hash, state, arguments, owner, created_at) "
+                "VALUES ('first', '{}', 'h', 'waiting', '{}', 'ada', 't')"
+            )
+        )
+        connection.execute(
+            text("INSERT INTO approvals (experiment, site, state, at) VALUES ('first', 'berlin', 'waiting', 't')")
+        )
+    upgrade(database, HISTORY)
+    with database.read() as connection:
+        assert connection.execute(select(schema.approvals.c.site, schema.approvals.c.packages)).all() == [
+            ("berlin", None)
+        ]
+    database.close()
+
+
+def test_a_site_says_nothing_about_others_jobs_or_packages(federation: ServerContext, enrolled: Applicant) -> None:
+    job = submitted(federation, enrolled)
+    whole = {"monai": None, "numpy": "2.4.6"}
+    with pytest.raises(NotPermitted, match="packages of ulm: are about a job of first that it is not asked about"):
+        keep_packages(federation.database, "ulm", says(job, whole))
+    other = says(job, whole).model_copy(update={"job_hash": "sha256:" + "0" * 64})
+    with pytest.raises(NotPermitted, match="is not asked about"):
+        keep_packages(federation.database, "berlin", other)
+    for packages in ({"monai": None}, whole | {"acme_pacs": "1"}):
+        with pytest.raises(BadInput, match="are not those that the job of first names"):
+            keep_packages(federation.database, "berlin", says(job, packages))
+    assert shown(federation).packages is None
+
+
+@pytest.mark.parametrize(
+    "packages",
+    [
+        {f"p{number}": None for number in range(101)},
+        {"p" * 101: None},
+        {"a.b": None},
+        {"a": "1" * 101},
+        {"a": "1\n2"},
+    ],
+)
+def test_a_message_is_bounded_in_number_length_and_letters(packages: dict[str, str | None]) -> None:
+    with pytest.raises(ValidationError):
+        PackagesMessage(experiment="first", job_hash="sha256:" + "0" * 64, packages=packages)
+
+
+def test_a_server_takes_no_job_that_names_packages_its_plan_does_not_import(
+    federation: ServerContext, enrolled: Applicant
+) -> None:
+    with pytest.raises(BadInput, match="names package acme_pacs, which no file of the plan imports"):
+        submitted(federation, enrolled, ("acme_pacs", "numpy"))
