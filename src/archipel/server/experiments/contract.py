@@ -22,6 +22,9 @@ class ExperimentService(Protocol):
     async def token(self, experiment: str) -> str:
         """The id of the access token that submitted it."""
 
+    async def has_asked_for(self, name: str, blob: str) -> bool:
+        """Whether an experiment that a token of this name submitted has the blob as a model or names it in its job."""
+
     async def all(self) -> Sequence[ExperimentSummary]:
         """Every experiment in a line, newest first."""
 

@@ -15,6 +15,7 @@ from archipel.rounds.named_models import MEMORY
 from archipel.rounds.tables import next_state
 from archipel.server.experiments import journal_heads, views
 from archipel.server.experiments.attempt_rows import at_place
+from archipel.server.experiments.parent_models import check_parent
 from archipel.server.experiments.states import add_event, set_state
 from archipel.server.experiments.submitted_jobs import check_submitted
 from archipel.server.experiments.views import parsed_job
@@ -90,6 +91,18 @@ class ExperimentRecords:
             raise views.unknown(experiment)
         return found
 
+    def has_asked_for(self, name: str, blob: str) -> bool:
+        """Whether an experiment that a token of this name submitted has the blob as a model or names it in its job."""
+        table, models, tokens = schema.experiments, schema.models, schema.access_tokens
+        asked = select(table.c.experiment, table.c.job).join(tokens, tokens.c.id == table.c.token)
+        asked = asked.where(tokens.c.name == name)
+        kept = select(models.c.experiment).where(models.c.hash == blob, models.c.name.not_like(f"{MEMORY}%"))
+        with self._database.read() as connection:
+            if connection.execute(asked.where(table.c.experiment.in_(kept)).limit(1)).first() is not None:
+                return True
+            naming = connection.scalars(asked.with_only_columns(table.c.job).where(table.c.job.contains(blob)))
+            return any(blob in parsed_job(text).blobs for text in naming)
+
     def askers(self) -> dict[str, str]:
         """Of each experiment, whose access token submitted it."""
         table, tokens = schema.experiments, schema.access_tokens
@@ -100,6 +113,8 @@ class ExperimentRecords:
     def keep_job(self, job: Job, digest: str, token: str) -> None:
         """Keep a job and its sites as waiting. Raises BadInput, Conflict."""
         check_submitted(job, self._blobs, self._registry, self._server_key)
+        with self._database.read() as connection:
+            check_parent(connection, job)
         table = schema.experiments
         with self._database.write() as connection:
             known = connection.execute(select(table).where(table.c.experiment == job.experiment)).mappings().first()
