@@ -23,7 +23,7 @@ class ExperimentService(Protocol):
         """The id of the access token that submitted it."""
 
     async def has_asked_for(self, name: str, blob: str) -> bool:
-        """Whether an experiment that a token of this name submitted has the blob as a model or names it in its job."""
+        """Whether the blob is a kept model of an experiment that a token of this name submitted."""
 
     async def all(self) -> Sequence[ExperimentSummary]:
         """Every experiment in a line, newest first."""

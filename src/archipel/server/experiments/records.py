@@ -92,16 +92,16 @@ class ExperimentRecords:
         return found
 
     def has_asked_for(self, name: str, blob: str) -> bool:
-        """Whether an experiment that a token of this name submitted has the blob as a model or names it in its job."""
+        """Whether the blob is a kept model of an experiment that a token of this name submitted."""
         table, models, tokens = schema.experiments, schema.models, schema.access_tokens
-        asked = select(table.c.experiment, table.c.job).join(tokens, tokens.c.id == table.c.token)
-        asked = asked.where(tokens.c.name == name)
-        kept = select(models.c.experiment).where(models.c.hash == blob, models.c.name.not_like(f"{MEMORY}%"))
+        query = (
+            select(models.c.hash)
+            .join(table, table.c.experiment == models.c.experiment)
+            .join(tokens, tokens.c.id == table.c.token)
+            .where(models.c.hash == blob, models.c.name.not_like(f"{MEMORY}%"), tokens.c.name == name)
+        )
         with self._database.read() as connection:
-            if connection.execute(asked.where(table.c.experiment.in_(kept)).limit(1)).first() is not None:
-                return True
-            naming = connection.scalars(asked.with_only_columns(table.c.job).where(table.c.job.contains(blob)))
-            return any(blob in parsed_job(text).blobs for text in naming)
+            return connection.execute(query.limit(1)).first() is not None
 
     def askers(self) -> dict[str, str]:
         """Of each experiment, whose access token submitted it."""

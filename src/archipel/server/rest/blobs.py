@@ -71,9 +71,7 @@ async def head_blob(request: Request, hash: BlobHash, token: Reader) -> Response
 
 @router.get("/{hash}", summary="Fetch a blob", response_class=Response)
 def get_blob(request: Request, hash: BlobHash, _token: Downloader) -> StreamingResponse:  # noqa: A002
-    """The blob's bytes, for the researcher of an experiment that has it. Most blobs are models, so others need scope
-    models.
-    """
+    """The blob's bytes. Most blobs are models, so it needs scope models."""
     store = context_of(request).federation.blobs
     return stream(store.open(hash), store.size(hash), hash)
 

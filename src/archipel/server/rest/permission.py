@@ -53,19 +53,7 @@ Researcher = Annotated[AccessToken, Depends(_scope(Scope.RESEARCH))]
 Operator = Annotated[AccessToken, Depends(_scope(Scope.OPERATE))]
 
 
-async def _may_read_blob(
-    request: Request,
-    hash: str,  # noqa: A002
-    token: Annotated[AccessToken, Depends(asking)],
-) -> AccessToken:
-    """The token, if it has the scope of models or belongs to the researcher of an experiment that has the blob."""
-    is_researchers = token.allows(Scope.RESEARCH)
-    if not (is_researchers and await context_of(request).experiments.has_asked_for(token.name, hash)):
-        _scope(Scope.MODELS)(token)
-    return token
-
-
-Downloader = Annotated[AccessToken, Depends(_may_read_blob)]
+Downloader = Annotated[AccessToken, Depends(_scope(Scope.MODELS))]
 
 
 async def _may_steer(request: Request, experiment: str, token: Annotated[AccessToken, Depends(asking)]) -> AccessToken:
