@@ -103,7 +103,7 @@ def test_the_best_of_no_round_is_the_model_that_it_started_from(
     card = path.with_suffix(".md").read_text()
     assert "untrained" not in card and "It was not trained" not in card
     assert f"Started from a file of the researcher, `{blob_hash(weights(1))}`." in card
-    assert "It saw data that is not known here." in card
+    assert "It saw what the model that it started from was trained on, which is not known here." in card
 
 
 @pytest.mark.parametrize(

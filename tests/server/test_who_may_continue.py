@@ -117,6 +117,14 @@ async def test_a_hash_is_no_right_to_anothers_model(continued: Continued, said: 
         assert (await eve.get(f"/v1/blobs/{model}")).status_code == 403
 
 
+async def test_a_hash_is_no_right_to_anothers_model_as_a_file_of_a_plan(continued: Continued) -> None:
+    async with continued.client("eve", "research") as eve:
+        job = continued.job("mine", 0) | {"lineage": None, "initial_model": blob_hash(weights(0))}
+        job["plan"]["files"] = {"plan.py": blob_hash(b"plan"), "weights.py": blob_hash(weights(3))}
+        refused = await submit(eve, job, weights(0))
+        assert refused.status_code == 403 and blob_hash(weights(3)) in refused.json()["cause"]
+
+
 async def test_who_has_the_bytes_starts_from_them_and_gains_no_lineage(continued: Continued) -> None:
     async with continued.client("eve", "research") as eve:
         file = continued.job() | {"lineage": {"file": blob_hash(weights(3))}}

@@ -57,8 +57,9 @@ def in_words(chain: Sequence[Ancestor]) -> list[str]:
 
 
 def earlier_sites(chain: Sequence[Ancestor]) -> tuple[str, ...]:
-    """The sites of the jobs before that are known, in site order."""
-    return tuple(sorted({site for one in chain if one.job is not None for site in one.job.sites}))
+    """The sites that trained the model before, as far as they are known, in site order."""
+    trained = (one.job for one in chain if isinstance(one.lineage, ParentModel) and one.lineage.round)
+    return tuple(sorted({site for job in trained if job is not None for site in job.sites}))
 
 
 def is_all_known(chain: Sequence[Ancestor]) -> bool:

@@ -257,9 +257,10 @@ def _limits(job: Job, model: ModelView, ancestors: Sequence[Ancestor], *, by_sit
         return f"## Limits of use\n\n- {medical}\n- It was not trained: what it predicts says nothing about an image."
     seen = [] if model.is_initial else [model.site] if model.site else list(job.sites)
     sites = ", ".join(sorted({*seen, *earlier_sites(ancestors)}))
-    data = f"data of {sites} only" if sites else "data that is not known here"
-    if sites and not is_all_known(ancestors):
-        data = f"data of {sites}, and what the model that it started from was trained on, which is not known here"
+    saw = [f"data of {sites}"] if sites else []
+    if not is_all_known(ancestors):
+        saw.append("what the model that it started from was trained on, which is not known here")
+    data = f"data of {sites} only" if sites and is_all_known(ancestors) else " and ".join(saw) or "no data"
     tool = " (`archipel evaluate`)" if job.needs.kind == "volumes" and job.needs.labels else ""
     lines = [
         medical,

@@ -7,7 +7,6 @@ same dataset whose plan class has the same name.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import NamedTuple
 
 from sqlalchemy import Connection, select
@@ -17,8 +16,8 @@ from archipel.site.state import SiteJournalKind, schema
 from archipel.vocabulary import Job, ParentModel
 
 _rows = schema.experiments
-_MOST_READ = 50
-"""How many of the newest approvals are looked at: a job may be long."""
+_MOST_READ = 20
+"""How many of the newest approvals are looked at for a similar job: a job may be long."""
 
 
 class EarlierJob(NamedTuple):
@@ -31,43 +30,28 @@ class EarlierJob(NamedTuple):
 
 def approved_before(connection: Connection, site: str, job: Job, asked_by: str) -> EarlierJob | None:
     """The job to compare with at this site; None where no such job was approved here or its document is not kept."""
-    newest = list(_approved(connection, job.experiment))
+    approved = _approved(connection, job.experiment)
     parent = job.lineage.job_hash if isinstance(job.lineage, ParentModel) else None
-    for found in newest:
-        if found.job_hash == parent:
-            return _read(found)
-    for found in newest:
-        if asked_by and found.asked_by == asked_by and _is_alike(json.loads(found.document), site, job):
-            return _read(found)
+    if parent in approved:
+        document = connection.scalar(select(_rows.c.job).where(_rows.c.job_hash == parent))
+        if document is not None:
+            return EarlierJob(Job.model_validate_json(document), parent, approved[parent])
+    for digest in list(approved)[:_MOST_READ] if asked_by else ():
+        query = select(_rows.c.job).where(_rows.c.job_hash == digest, _rows.c.asked_by == asked_by)
+        document = connection.scalar(query)
+        if document is not None and _is_alike(json.loads(document), site, job):
+            return EarlierJob(Job.model_validate_json(document), digest, approved[digest])
     return None
 
 
-class _Row(NamedTuple):
-    document: str
-    job_hash: str
-    asked_by: str
-    at: str
-
-
-def _read(row: _Row) -> EarlierJob:
-    return EarlierJob(Job.model_validate_json(row.document), row.job_hash, row.at)
-
-
-def _approved(connection: Connection, but: str) -> Iterator[_Row]:
-    """The approved jobs of other experiments, the newest approval first."""
+def _approved(connection: Connection, but: str) -> dict[str, str]:
+    """The hashes of the jobs of other experiments that were approved, the newest approval first, each with its time."""
     lines = journal.of_kinds(connection, {SiteJournalKind.APPROVED})
-    seen: set[object] = set()
+    found: dict[str, str] = {}
     for line in reversed(lines):
-        experiment, digest = line.body.get("experiment"), line.body.get("job_hash")
-        if experiment == but or digest in seen or len(seen) == _MOST_READ:
-            continue
-        seen.add(digest)
-        query = select(_rows.c.job, _rows.c.asked_by).where(
-            _rows.c.experiment == experiment, _rows.c.job_hash == digest
-        )
-        row = connection.execute(query).first()
-        if row is not None:
-            yield _Row(row.job, str(digest), row.asked_by, line.at)
+        if line.body.get("experiment") != but:
+            found.setdefault(str(line.body.get("job_hash")), line.at)
+    return found
 
 
 def _is_alike(document: dict[str, object], site: str, job: Job) -> bool:
