@@ -81,7 +81,7 @@ def test_what_differs_is_named(tmp_path: Path, change: dict[str, np.ndarray | No
     ids=["empty", "cut", "longer", "pickle"],
 )
 def test_a_file_that_is_not_a_model_is_refused(tmp_path: Path, damage) -> None:
-    with pytest.raises(BadInput, match=r"model.safetensors: is damaged or not a model.*archipel experiment download"):
+    with pytest.raises(BadInput, match=r"model.safetensors: is damaged or not a model.*that was downloaded"):
         drafted(started(tmp_path, damage(encode(MODEL))))
 
 

@@ -35,7 +35,7 @@ class StartingModel:
             raise BadInput(
                 self.thing,
                 "is damaged or not a model: it cannot be read as safetensors with tensors of types that Archipel knows",
-                "give a .safetensors file such as `archipel experiment download` writes",
+                "give a .safetensors file that was downloaded from an experiment",
             ) from error
         self._check_tensors(schema_of(arrays), plan)
         for name, array in arrays.items():
