@@ -1,4 +1,8 @@
-"""Simulate a job of the tiny plan in a process of its own: ``simulate_here.py JOB PLAN DATA FOLDER`` prints models."""
+"""Simulate a job of the tiny plan in a process of its own; prints its models.
+
+``simulate_here.py JOB PLAN DATA FOLDER [MODEL]``.
+``MODEL`` is the file of the initial model, by default that which the plan makes.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +16,11 @@ from archipel.simulation import scanned_site, simulate
 from archipel.tensors import encode
 from archipel.vocabulary import Job
 
-job_file, plan, data, folder = map(Path, sys.argv[1:])
+job_file, plan, data, folder, *given = map(Path, sys.argv[1:])
 job = Job.model_validate_json(job_file.read_text())
 sites = [scanned_site(site, data / site, job.needs) for site in job.sites]
 packaged = package(plan, job.plan.class_name)
-initial = encode(load_packaged(packaged).initial_model(job.seed))
+initial = given[0].read_bytes() if given else encode(load_packaged(packaged).initial_model(job.seed))
 store = asyncio.run(simulate(job, packaged, initial, sites, folder))
-[ensemble] = [record.validation["accuracy"] for record in store.records if record.stage.about == "ensemble"]
-print(json.dumps({"last": store.model, "local": store.local_models, "ensemble": ensemble.mean()}))
+ensemble = [record.validation["accuracy"].mean() for record in store.records if record.stage.about == "ensemble"]
+print(json.dumps({"last": store.model, "local": store.local_models, "ensemble": ensemble[0] if ensemble else None}))

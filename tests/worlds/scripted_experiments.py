@@ -194,6 +194,10 @@ class ScriptedExperiments:
         await self.get(experiment)
         return self.tokens[experiment]
 
+    async def has_asked_for(self, name: str, blob: str) -> bool:
+        mine = [self.jobs[one] for one, document in self.documents.items() if document["asked_by"] == name]
+        return any(blob in {*job.blobs, *map(blob_hash, map(model, ("last", "best")))} for job in mine)
+
     async def all(self) -> list[ExperimentSummary]:
         return [ExperimentSummary.model_validate(document) for document in self.documents.values()]
 

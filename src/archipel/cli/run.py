@@ -11,7 +11,7 @@ import typer
 
 from archipel.cli.connecting import Authority, Proxy, Server, Token
 from archipel.cli.json_option import AsJson
-from archipel.cli.plan_option import PLAN, Entry
+from archipel.cli.plan_option import PLAN, Entry, StartFrom
 from archipel.cli.scores import arguments, as_document, print_scores
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ def run(
     title: Annotated[str, typer.Option(help="A short title, for the people who must approve the experiment.")] = "",
     description: Annotated[str, typer.Option(help="The purpose, for the people who must approve the experiment.")] = "",
     entry: Entry = None,
+    start_from: StartFrom = None,
     rounds: Annotated[int, typer.Option(min=1, help="How many rounds.")] = 10,
     quorum: Annotated[
         int | None,
@@ -70,6 +71,7 @@ def run(
             plan_entry=entry,
             sites=_chosen(site),
             rounds=rounds,
+            start_from=start_from,
             arguments=arguments(set_),
             name=name,
             title=title,

@@ -12,10 +12,11 @@ import typer
 
 from archipel.cli.json_option import AsJson
 from archipel.cli.library_output import plan_heard
-from archipel.cli.plan_option import PLAN, Entry
+from archipel.cli.plan_option import PLAN, Entry, StartFrom
 from archipel.cli.scores import arguments, as_document, print_scores
 
 if TYPE_CHECKING:
+    from archipel.plans import StartingModel
     from archipel.rounds import MemoryExperimentStore
     from archipel.simulation import SimulatedSite
     from archipel.vocabulary import DataNeeds
@@ -37,6 +38,7 @@ def simulate(
     option: Annotated[list[str] | None, typer.Option("--option", help="NAME=VALUE, an option of the format.")] = None,
     mapping: Annotated[Path | None, typer.Option("--mapping", help="A TOML file with the sites' mapping.")] = None,
     entry: Entry = None,
+    start_from: StartFrom = None,
     rounds: Annotated[int, typer.Option(min=1, help="How many rounds.")] = 5,
     seed: Annotated[int, typer.Option(help="Seed of the initial model and of the training.")] = 0,
     set_: Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE, a hyper-parameter.")] = None,
@@ -57,7 +59,10 @@ def simulate(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Run the same rounds, steps and numbers as a deployed federation, without network and sandbox."""
+    """Run the same rounds, steps and numbers as a deployed federation, without network and sandbox.
+
+    An experiment's name for --start-from needs ARCHIPEL_SERVER and ARCHIPEL_CA, and your access token.
+    """
     import asyncio
 
     from archipel.vocabulary import WorkerLimits
@@ -86,6 +91,7 @@ def simulate(
     for sentence in differing_values({site.name: site.values for site in specs}):
         typer.echo(sentence, err=True)
     values = arguments(set_)
+    start = _starting_model(start_from) if start_from is not None else None
     nobody = "ed25519:" + "0" * 64
     drafted = draft(
         plan,
@@ -98,6 +104,7 @@ def simulate(
         validation_fraction=validation_fraction,
         seed=seed,
         arguments=values,
+        start_from=start,
         limits=limits,
     )
     with tempfile.TemporaryDirectory(prefix="archipel-simulation-") as place, plan_heard():
@@ -119,6 +126,7 @@ def simulate(
                 fraction=validation_fraction,
                 seed=seed,
                 arguments=values,
+                start_from=start,
                 limits=limits,
             )
         reached.insert(1, scores("pooled", trained.per_site))
@@ -128,6 +136,18 @@ def simulate(
     print_scores(reached, drafted.job.validation)
     if out is not None:
         typer.echo(f"model: {out}")
+
+
+def _starting_model(given: str) -> StartingModel:
+    from archipel.cli.secrets import asked
+    from archipel.plans import read_starting_model
+    from archipel.researcher import connect
+    from archipel.researcher.starting_from import names_experiment
+
+    if not names_experiment(given):
+        return read_starting_model(Path(given))
+    with connect(token=asked("ARCHIPEL_TOKEN", "Access token")) as federation:
+        return federation.starting_model(given)
 
 
 def _sites(

@@ -13,6 +13,7 @@ from archipel.plans.base import TORCH_PLANS, Array, Context, Model, Plan, Traini
 from archipel.plans.job_builder import Draft, draft
 from archipel.plans.loading import load, load_own, load_packaged
 from archipel.plans.packaging import PackagedPlan, declared, package
+from archipel.plans.starting_model import StartingModel, read_starting_model
 
 if TYPE_CHECKING:
     from archipel.plans.segmentation import SegmentationPlan
@@ -26,6 +27,7 @@ __all__ = [
     "PackagedPlan",
     "Plan",
     "SegmentationPlan",
+    "StartingModel",
     "TorchPlan",
     "TrainingResult",
     "declared",
@@ -35,6 +37,7 @@ __all__ = [
     "load_own",
     "load_packaged",
     "package",
+    "read_starting_model",
 ]
 
 

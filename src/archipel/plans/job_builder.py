@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from archipel.plans.loading import load_own, plan_errors_named
 from archipel.plans.packaging import PackagedPlan, package
+from archipel.plans.starting_model import StartingModel
 from archipel.tensors import blob_hash, encode, schema_of
 from archipel.vocabulary import (
     BadInput,
@@ -61,13 +62,16 @@ def draft(
     class_name: str | None = None,
     entry: str | None = None,
     arguments: Mapping[str, Value] | None = None,
+    start_from: StartingModel | None = None,
     terms: RoundTerms,
     **further: Unpack[ResearchersTerms],
 ) -> Draft:
     """Run the researcher's own plan here to make its initial model from ``seed``, and write the job.
 
-    ``plan``, ``class_name`` and ``entry`` say which plan, as for ``package``.
-    Raises BadInput for a plan that cannot be loaded, arguments outside their bounds and terms that do not fit together.
+    ``plan``, ``class_name`` and ``entry`` say which plan, as for ``package``. The job starts from ``start_from``, where
+    one is given, and the plan's own model only says which tensors that one must have.
+    Raises BadInput for a plan that cannot be loaded, arguments outside their bounds, terms that do not fit together,
+    and a model to start from that does not fit the plan.
     """
     packaged = package(plan, class_name, entry)
     _check_seed(seed)
@@ -76,12 +80,13 @@ def draft(
     loaded = load_own(packaged)
     with plan_errors_named(packaged):
         model = loaded.initial_model(seed)
-    tensor_file = encode(model)
+    tensor_file = encode(model) if start_from is None else start_from.fitted(schema_of(model))
     try:
         job = Job(
             experiment=experiment,
             plan=packaged.reference,
             initial_model=blob_hash(tensor_file),
+            lineage=None if start_from is None else start_from.lineage,
             tensors=schema_of(model),
             needs=loaded.needs,
             metrics=loaded.metrics,

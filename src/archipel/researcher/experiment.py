@@ -16,6 +16,7 @@ from archipel.plans.imports import PlanImports, imports_of
 from archipel.plans.job_builder import Draft
 from archipel.plans.packaging import PackagedPlan, declared
 from archipel.researcher import packages, plots, tables
+from archipel.researcher.ancestry import ancestors
 from archipel.researcher.connection import Connection
 from archipel.researcher.display import Display, choose_screen
 from archipel.researcher.experiment_result import experiment_result
@@ -270,7 +271,8 @@ class Experiment:
     def models(self) -> DataFrame:
         """The kept models: ``last``, ``best``, and ``local:<site>`` where that baseline was asked for.
 
-        ``origin`` says what made each: ``best`` is the untrained initial model as long as no round made a better one.
+        ``origin`` says what made each: as long as no round made a better one, ``best`` is the untrained initial model,
+        or the model that the experiment started from.
         """
         rows: list[tables.Row] = [
             {
@@ -290,7 +292,8 @@ class Experiment:
 
         ``which`` is last, best or local:<site>. ``path`` ends in .safetensors, or is a folder. Raises NotFound, and
         ArchipelError (code trust) when the bytes are not those that the server named, or the plan is not the job's. A
-        ``best`` of round 0 is written as ``<experiment>-best-untrained.safetensors`` into a folder.
+        ``best`` of round 0 is written as ``<experiment>-best-untrained.safetensors`` into a folder, and as
+        ``<experiment>-best-initial.safetensors`` when the experiment started from a model.
         """
         kept = {model.name: model for model in self._models()}
         if which not in kept:
@@ -300,11 +303,13 @@ class Experiment:
                 f"there are: {', '.join(sorted(kept))}",
                 values={"kept": ", ".join(sorted(kept))},
             )
-        target = place_for(Path(path), self.name, f"{which}-untrained" if kept[which].is_untrained else which)
+        said = "-untrained" if kept[which].is_untrained else "-initial" if kept[which].is_initial else ""
+        target = place_for(Path(path), self.name, f"{which}{said}")
         data = self._connection.download(f"{self._path}/models/{which}")
         check_bytes(target, data, kept[which].hash)
         software = {"server": self._connection.ask(FederationView, "GET", "/v1/federation").version}
-        card = model_card(self.job, self.job_hash, kept[which], self.document(), self.rounds(), software)
+        before = ancestors(self._connection, self.job)
+        card = model_card(self.job, self.job_hash, kept[which], self.document(), self.rounds(), software, before)
         write_model(target, data, card=card, plan=self._plan().files)
         return target
 

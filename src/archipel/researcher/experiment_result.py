@@ -11,7 +11,7 @@ from archipel.researcher.outcome import ExperimentResult, ModelKind, ModelScore,
 from archipel.researcher.tables import ALL_SITES, measured_after
 from archipel.transport.rest import ExperimentView, Measurement, RoundView
 from archipel.version import VERSION
-from archipel.vocabulary import Conflict, Job, MetricSpec, Thing
+from archipel.vocabulary import Conflict, Job, MetricSpec, ParentModel, Thing
 
 
 def experiment_result(document: ExperimentView, rounds: Sequence[RoundView]) -> ExperimentResult:
@@ -106,7 +106,12 @@ def _losses(job: Job, committed: Sequence[RoundView]) -> Mapping[str, Sequence[f
 
 
 def _notes(document: ExperimentView, rounds: Sequence[RoundView]) -> list[str]:
-    notes = [] if document.state.is_over else [f"The experiment is {document.state}; numbers may change."]
+    lineage = document.job.lineage
+    notes = []
+    if lineage is not None:
+        digest = lineage.job_hash if isinstance(lineage, ParentModel) else lineage.file
+        notes.append(f"It started from {lineage} ({digest}); its rounds are counted from there.")
+    notes += [] if document.state.is_over else [f"The experiment is {document.state}; numbers may change."]
     if document.round < document.rounds:
         notes.append(f"{document.round} of {document.rounds} rounds are finished.")
     lacking = sum(len(one.contributors) < len(document.job.sites) for one in rounds if one.is_committed)

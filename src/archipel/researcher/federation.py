@@ -11,11 +11,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from archipel.plans import Plan, load_own, package
+from archipel.plans import Plan, StartingModel, load_own, package
 from archipel.plans.job_builder import draft
 from archipel.researcher.connection import Connection
 from archipel.researcher.experiment import Experiment
 from archipel.researcher.site_selection import Wanted, choose
+from archipel.researcher.starting_from import StartFrom, starting_model
 from archipel.researcher.tables import to_table
 from archipel.rounds import check_releases
 from archipel.strategies import check_strategy
@@ -151,6 +152,7 @@ class Federation:
         *,
         sites: Wanted = None,
         rounds: int = 10,
+        start_from: StartFrom | None = None,
         arguments: Mapping[str, Value] | None = None,
         name: str | None = None,
         title: str = "",
@@ -186,6 +188,11 @@ class Federation:
         site: ``PrivacyTerms(release="sum")`` lets only terms of a sum over sites leave. The initial
         model is made here, from ``seed``.
 
+        ``start_from`` continues from a model instead: a safetensors file with the tensors of the plan's model, or the
+        last or best model of another experiment (``"heart-1"``, ``"heart-1:best"``, or its handle), at any time after
+        its first round. Rounds are counted from 1 again, and a round draws the random numbers of its number and the
+        ``seed``, so give another one. No state of an optimiser or a strategy is taken over.
+
         Raises BadInput for a plan, site, dataset or argument that does not fit.
         """
         path, class_name = _plan_path(plan, plan_class)
@@ -207,6 +214,7 @@ class Federation:
             class_name=class_name,
             entry=plan_entry,
             arguments=arguments,
+            start_from=None if start_from is None else self.starting_model(start_from),
             title=title,
             description=description,
             terms=_terms(rounds, len(roster) if quorum is None else quorum, deadline, grace, retries, resumes),
@@ -219,6 +227,13 @@ class Federation:
         check_strategy(drafted.job)
         check_releases(drafted.job)
         return Experiment(self._connection, drafted.job, drafted, left_out, differing)
+
+    def starting_model(self, start_from: StartFrom) -> StartingModel:
+        """The model that ``create(start_from=...)`` would start from, for ``archipel.plans.draft`` and a simulation.
+
+        Raises BadInput, NotFound and NotPermitted as ``create`` does.
+        """
+        return starting_model(self._connection, start_from)
 
     def experiment(self, name: str) -> Experiment:
         """An experiment that was submitted before. Raises NotFound."""

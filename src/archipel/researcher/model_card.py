@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from itertools import groupby
 
+from archipel.researcher.ancestry import Ancestor, earlier_sites, in_words, is_all_known
 from archipel.researcher.tables import measured_after
 from archipel.transport.rest import ExperimentView, ModelView, RoundView
 from archipel.vocabulary import Job, MetricSpec, worst_site
@@ -25,26 +26,28 @@ def model_card(
     document: ExperimentView,
     rounds: Sequence[RoundView],
     software: Mapping[str, str],
+    ancestors: Sequence[Ancestor] = (),
 ) -> str:
     """The card in Markdown. ``model`` is the server's entry of the kept model; the next two its records.
 
-    ``software`` are names and versions of what ran elsewhere; the versions here are added to it.
+    ``software`` are names and versions of what ran elsewhere; the versions here are added to it. ``ancestors`` are the
+    models before it, the nearest first.
     """
     committed = [attempt for attempt in rounds if attempt.is_committed and attempt.round <= model.round]
     local = model.site
     per_site = _at_each_site(model, document, rounds, local)
-    untrained = f" ({model.origin})" if model.is_untrained else ""
+    initial = f" ({model.origin})" if model.is_initial else ""
     sections = [
-        f"# Model card: {job.experiment}, {model.name}{untrained}",
+        f"# Model card: {job.experiment}, {model.name}{initial}",
         _quoted("Title", job.title),
         _quoted("Purpose", job.description) or "**Purpose**: not stated by the researcher",
         _what_it_is(job, model, document),
-        _lineage(job, job_hash, model),
+        _lineage(job, job_hash, model, ancestors),
         _contributions(job, model, committed, document),
         _hyper_parameters(job, committed),
         _measured(job, model, document, per_site),
         _software(software),
-        _limits(job, model, by_site=any(per_site.values())),
+        _limits(job, model, ancestors, by_site=any(per_site.values())),
     ]
     return escape_hidden("\n\n".join(section for section in sections if section) + "\n", keep="\n")
 
@@ -62,7 +65,7 @@ def _inline(text: str) -> str:
 
 def _what_it_is(job: Job, model: ModelView, document: ExperimentView) -> str:
     count = sum(spec.elements for spec in job.tensors.tensors)
-    kind = model.origin if model.site or model.is_untrained else f"{model.origin} of {job.terms.rounds}"
+    kind = model.origin if model.site or model.is_initial else f"{model.origin} of {job.terms.rounds}"
     labels = ", ".join(f"{value} {_inline(name)}" for value, name in sorted(job.needs.labels.items()))
     target = job.needs.target
     classes = ", ".join(f"{place} {_inline(name)}" for place, name in enumerate(target.categories)) if target else ""
@@ -98,7 +101,7 @@ def _when(document: ExperimentView) -> str:
     return ", ".join(f"{what} {at[:16].replace('T', ' ')}" for what, at in told if at)
 
 
-def _lineage(job: Job, job_hash: str, model: ModelView) -> str:
+def _lineage(job: Job, job_hash: str, model: ModelView, ancestors: Sequence[Ancestor]) -> str:
     rows = [
         ("job", job_hash),
         *((f"plan, {path}", job.plan.files[path]) for path in job.plan.paths),
@@ -107,14 +110,17 @@ def _lineage(job: Job, job_hash: str, model: ModelView) -> str:
         ("server key", job.server_key),
         *((f"identity of {entry.site}", entry.identity_key) for entry in job.roster),
     ]
+    before = "".join(f"- {sentence}\n" for sentence in in_words(ancestors))
+    if before:
+        before = f"{before}\nNothing of an optimiser or a strategy is taken over from there: only the model is.\n\n"
     return (
-        "## Lineage\n\nEvery site signed the job's hash together with the hash of its own cohort; the "
+        f"## Lineage\n\n{before}Every site signed the job's hash together with the hash of its own cohort; the "
         "signatures are in the journals of the server and of each site.\n\n| what | hash or key |\n|---|---|\n"
     ) + "\n".join(f"| {what} | `{value}` |" for what, value in rows)
 
 
 def _contributions(job: Job, model: ModelView, committed: Sequence[RoundView], document: ExperimentView) -> str:
-    if model.is_untrained:
+    if model.is_initial:
         done = "No round made a model that measured better." if model.name == "best" and document.round else ""
         return f"## Training\n\nNone: this is the model that the experiment began with. {done}".rstrip()
     terms = (
@@ -122,7 +128,8 @@ def _contributions(job: Job, model: ModelView, committed: Sequence[RoundView], d
         f"optimiser state {job.optimiser_state.value}."
     )
     if model.site:
-        alone = f"Trained at {model.site} alone, with as many passes as the federated model had rounds."
+        start = "from the model that the experiment started from, " if job.lineage is not None else ""
+        alone = f"Trained at {model.site} alone, {start}with as many passes as the federated model had rounds."
         return f"## Training\n\n{alone} {terms}"
     rows = []
     people = {answer.site: answer.subjects for answer in document.approvals}
@@ -205,7 +212,7 @@ def _measured(job: Job, model: ModelView, document: ExperimentView, per_site: Pe
         "| metric | over all sites | | at the worst site |\n|---|---|---|---|\n" + "\n".join(lines)
     )
     text += _site_table(sorted(sums), per_site)
-    if model.name == "best" and not model.is_untrained:
+    if model.name == "best" and not model.is_initial:
         text += "\n\nThis round was chosen by its validation result, so this result is somewhat too optimistic."
     rows = [
         f"| {_BASELINES.get(name, name)} | "
@@ -244,15 +251,20 @@ def _cell(value: float | None) -> str:
     return "" if value is None else f"{value:.4f}"
 
 
-def _limits(job: Job, model: ModelView, *, by_site: bool) -> str:
+def _limits(job: Job, model: ModelView, ancestors: Sequence[Ancestor], *, by_site: bool) -> str:
     medical = "A research model, not a medical device: it must not guide the care of a patient."
     if model.is_untrained:
         return f"## Limits of use\n\n- {medical}\n- It was not trained: what it predicts says nothing about an image."
-    sites = model.site or ", ".join(job.sites)
+    seen = [] if model.is_initial else [model.site] if model.site else list(job.sites)
+    sites = ", ".join(sorted({*seen, *earlier_sites(ancestors)}))
+    saw = [f"data of {sites}"] if sites else []
+    if not is_all_known(ancestors):
+        saw.append("what the model that it started from was trained on, which is not known here")
+    data = f"data of {sites} only" if sites and is_all_known(ancestors) else " and ".join(saw) or "no data"
     tool = " (`archipel evaluate`)" if job.needs.kind == "volumes" and job.needs.labels else ""
     lines = [
         medical,
-        f"It saw data of {sites} only. On other scanners, sequences, ages or diseases it may fail without any "
+        f"It saw {data}. On other scanners, sequences, ages or diseases it may fail without any "
         f"warning; measure it on local data first{tool}.",
         "A validation mean hides the sites and the subjects on which the model fails; "
         + ("see each site above, and check single subjects too." if by_site else "check single subjects too."),

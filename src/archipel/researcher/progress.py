@@ -216,6 +216,7 @@ def draft_html(job: Job, left_out: Mapping[str, str]) -> str:
     )
     return (
         f"<div><p><strong>{escape_markup(job.experiment)}</strong> · draft, not submitted yet · "
+        f"{f'starts from {escape_markup(str(job.lineage))} · ' if job.lineage is not None else ''}"
         f"{job.terms.rounds} rounds · quorum {job.terms.quorum} of {len(job.roster)} sites</p><table><thead><tr>"
         "<th style='text-align:left'>site</th><th style='text-align:left'>dataset</th></tr></thead>"
         f"<tbody>{body}</tbody></table></div>"

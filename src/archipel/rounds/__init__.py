@@ -10,7 +10,7 @@ from archipel.rounds.experiment_store import ExperimentProgress, ExperimentStore
 from archipel.rounds.fleet import Accepted, Delivered, Failed, Fleet, FleetEvent, Lost, Nudged, Returned
 from archipel.rounds.loop import ExperimentLoop
 from archipel.rounds.memory_store import MemoryExperimentStore, model_path
-from archipel.rounds.named_models import NamedModel, named_after, named_at_start
+from archipel.rounds.named_models import NamedModel, named_after, named_at_start, names_given
 from archipel.rounds.stages import ENSEMBLE, Stage, most_attempts, next_stage, stages_after_training
 from archipel.rounds.tables import (
     EXPERIMENT_TABLE,
@@ -56,6 +56,7 @@ __all__ = [
     "most_attempts",
     "named_after",
     "named_at_start",
+    "names_given",
     "next_stage",
     "stages_after_training",
     "verdict",

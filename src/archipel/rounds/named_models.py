@@ -5,7 +5,7 @@ One rule for the server's database and for a simulation. Both delete models to w
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
@@ -71,6 +71,25 @@ def named_after(
         name = LOCAL + stage.about
         after[name] = NamedModel(named[name].model, stage.round, record.validation)
     return after
+
+
+def names_given(job: Job, records: Iterable[StageRecord]) -> frozenset[tuple[str, Hash, int]]:
+    """Every name that a model of the federation has had so far, with the model and its round.
+
+    ``records`` are those of the committed stages, oldest first.
+    """
+    named = named_at_start(job)
+    given = _names(named)
+    for record in records:
+        about_federated = record.stage.kind is TaskKind.TRAIN or not record.stage.about
+        if record.committed and record.stage.kind is not TaskKind.LOCAL and about_federated:
+            named = named_after(job, named, record, NO_HASHES)
+            given |= _names(named)
+    return given
+
+
+def _names(named: Mapping[str, NamedModel]) -> frozenset[tuple[str, Hash, int]]:
+    return frozenset((name, model.model, model.round) for name, model in named.items())
 
 
 def _is_better(job: Job, validation: Mapping[str, MetricSum], best: NamedModel | None) -> bool:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from archipel.data import Cohort, RawSource, Sample, SampleData, Source, usable
 from archipel.governance import job_hash
-from archipel.plans import draft, load_packaged
+from archipel.plans import StartingModel, draft, load_packaged
 from archipel.plans.runtime import PlanRuntime
 from archipel.rounds import StageRecord
 from archipel.simulation.experiment import simulate
@@ -116,11 +116,12 @@ def train_pooled(
     entry: str | None = None,
     seed: int = 0,
     arguments: Mapping[str, Value] | None = None,
+    start_from: StartingModel | None = None,
     limits: WorkerLimits | None = None,
 ) -> Pooled:
     """Train on the union of the sites' training subjects, then validate on the held-out ones of each site.
 
-    ``folder`` takes the rounds' models; ``entry``, ``seed`` and ``arguments`` are those of ``draft``.
+    ``folder`` takes the rounds' models; ``entry``, ``seed``, ``arguments`` and ``start_from`` are those of ``draft``.
     """
     drafted = draft(
         plan,
@@ -132,6 +133,7 @@ def train_pooled(
         entry=entry,
         seed=seed,
         arguments=arguments,
+        start_from=start_from,
         limits=limits or WorkerLimits(),
     )
     pooled = pooled_site(sites, drafted.job.needs, fraction)

@@ -29,6 +29,7 @@ from archipel.vocabulary.jobs import (
     StrategyTerms,
     WorkerLimits,
 )
+from archipel.vocabulary.lineage import Lineage, ModelFile, ParentChoice, ParentModel
 from archipel.vocabulary.long_work import (
     UNWATCHED,
     Cancellation,
@@ -76,12 +77,16 @@ __all__ = [
     "InputValues",
     "Job",
     "JsonObject",
+    "Lineage",
     "MetricSpec",
     "MetricSum",
+    "ModelFile",
     "Name",
     "NotFound",
     "NotPermitted",
     "OptimiserState",
+    "ParentChoice",
+    "ParentModel",
     "PlanPath",
     "PlanReference",
     "PrivacyTerms",

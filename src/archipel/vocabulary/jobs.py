@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, StringConstraints, model_validator
 
 from archipel.vocabulary.bounds import EXACT, LONGEST_TEXT, MOST_METRICS, MOST_PARAMETERS, MOST_ROUNDS, MOST_SITES
+from archipel.vocabulary.lineage import Lineage
 from archipel.vocabulary.metrics import MetricSpec
 from archipel.vocabulary.names import ExperimentId, Hash, Name, SiteName
 from archipel.vocabulary.needs import DataNeeds
@@ -141,7 +142,8 @@ class RosterEntry(Record):
 class Job(Record):
     """One canonical document (RFC 8785) that server, sites and researcher share; its hash is what a site approves.
 
-    Any change of any field is another job and asks every site again.
+    Any change of any field is another job and asks every site again. ``lineage`` says where the initial model came
+    from; None for one that the plan made.
     """
 
     format: Literal["archipel-job/1"] = "archipel-job/1"
@@ -150,6 +152,7 @@ class Job(Record):
     description: Annotated[str, Field(max_length=LONGEST_TEXT)] = ""
     plan: PlanReference
     initial_model: Hash
+    lineage: Lineage | None = None
     tensors: TensorSchema
     needs: DataNeeds
     metrics: Annotated[Many[MetricSpec], Field(max_length=MOST_METRICS)]

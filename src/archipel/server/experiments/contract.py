@@ -22,6 +22,9 @@ class ExperimentService(Protocol):
     async def token(self, experiment: str) -> str:
         """The id of the access token that submitted it."""
 
+    async def has_asked_for(self, name: str, blob: str) -> bool:
+        """Whether the blob is a kept model of an experiment that a token of this name submitted."""
+
     async def all(self) -> Sequence[ExperimentSummary]:
         """Every experiment in a line, newest first."""
 

@@ -26,7 +26,7 @@ from archipel.rounds.experiment_store import NO_MEMORY
 from archipel.rounds.tables import next_state
 from archipel.server.experiments import journal_heads
 from archipel.server.experiments.attempt_rows import PLACE, at_place, of_experiment
-from archipel.server.experiments.model_rows import keep_models
+from archipel.server.experiments.model_rows import keep_models, unnamed
 from archipel.server.experiments.progress_rows import read_progress
 from archipel.server.experiments.states import add_event, newest_awaited, set_state
 from archipel.server.experiments.views import means
@@ -227,8 +227,11 @@ class SqlExperimentStore:
             )
             add_event(connection, self._name, ended)
         self._changed()
-        for blob in unneeded:
-            blobs.delete(blob)
+        if unneeded:
+            # In a transaction that writes, so that no job that starts from one of them is kept meanwhile.
+            with self._database.write() as connection:
+                for blob in unnamed(connection, unneeded):
+                    blobs.delete(blob)
         self.sweep()
 
     def _pause_after_step(self, connection: Connection, record: StageRecord) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from sqlalchemy import Connection, delete, insert, select
 
@@ -27,8 +27,13 @@ def keep_models(
     for name, model in after.items():
         if model != before.get(name):
             _set_model(connection, job.experiment, name, model)
+    return unnamed(connection, (model.model for model in before.values()))
+
+
+def unnamed(connection: Connection, blobs: Iterable[str]) -> list[str]:
+    """Those of these blobs that are not a kept model of any experiment."""
     named = set(connection.scalars(select(schema.models.c.hash)))
-    return [model.model for model in before.values() if model.model not in named]
+    return [blob for blob in blobs if blob not in named]
 
 
 def _set_model(connection: Connection, experiment: str, name: str, model: NamedModel) -> None:

@@ -15,6 +15,7 @@ from archipel.rounds.named_models import MEMORY
 from archipel.rounds.tables import next_state
 from archipel.server.experiments import journal_heads, views
 from archipel.server.experiments.attempt_rows import at_place
+from archipel.server.experiments.parent_models import check_parent
 from archipel.server.experiments.states import add_event, set_state
 from archipel.server.experiments.submitted_jobs import check_submitted
 from archipel.server.experiments.views import parsed_job
@@ -90,6 +91,18 @@ class ExperimentRecords:
             raise views.unknown(experiment)
         return found
 
+    def has_asked_for(self, name: str, blob: str) -> bool:
+        """Whether the blob is a kept model of an experiment that a token of this name submitted."""
+        table, models, tokens = schema.experiments, schema.models, schema.access_tokens
+        query = (
+            select(models.c.hash)
+            .join(table, table.c.experiment == models.c.experiment)
+            .join(tokens, tokens.c.id == table.c.token)
+            .where(models.c.hash == blob, models.c.name.not_like(f"{MEMORY}%"), tokens.c.name == name)
+        )
+        with self._database.read() as connection:
+            return connection.execute(query.limit(1)).first() is not None
+
     def askers(self) -> dict[str, str]:
         """Of each experiment, whose access token submitted it."""
         table, tokens = schema.experiments, schema.access_tokens
@@ -100,6 +113,8 @@ class ExperimentRecords:
     def keep_job(self, job: Job, digest: str, token: str) -> None:
         """Keep a job and its sites as waiting. Raises BadInput, Conflict."""
         check_submitted(job, self._blobs, self._registry, self._server_key)
+        with self._database.read() as connection:
+            check_parent(connection, job)
         table = schema.experiments
         with self._database.write() as connection:
             known = connection.execute(select(table).where(table.c.experiment == job.experiment)).mappings().first()

@@ -247,6 +247,10 @@ class Experiments:
         """The id of the access token that submitted it."""
         return await asyncio.to_thread(self.records.token, experiment)
 
+    async def has_asked_for(self, name: str, blob: str) -> bool:
+        """Whether the blob is a kept model of an experiment that a token of this name submitted."""
+        return await asyncio.to_thread(self.records.has_asked_for, name, blob)
+
     async def all(self) -> list[ExperimentSummary]:
         """Every experiment in a line, newest first."""
         return await asyncio.to_thread(views.experiments, self.federation.database)

@@ -3,6 +3,9 @@
 A job's blobs come before the job. Those whose job never comes would never be deleted, so a token may have a limited
 number of bytes of them, and each is deleted some time after it came. The account is in memory: when a server starts it
 deletes every blob that no row of its database names.
+
+The account also knows which token sent which blob: a job may name only what its token has, since a hash alone is not a
+right to the bytes, which would leave the server as a model of the new experiment.
 """
 
 from __future__ import annotations
@@ -36,6 +39,7 @@ class UnusedBlobs:
     def __init__(self) -> None:
         self._unused: dict[str, Unused] = {}
         self._arriving: Counter[str] = Counter()
+        self._sent: dict[tuple[str, str], float] = {}
 
     def held_by(self, token: str) -> int:
         """The bytes that count for a token: of its blobs that no experiment names, and of those that are arriving."""
@@ -62,6 +66,14 @@ class UnusedBlobs:
         known = self._unused.get(blob)
         self._unused[blob] = Unused(known.token if known else token, counted(size), now)
 
+    def note_sent(self, blob: str, token: str, now: float) -> None:
+        """Note that this token has sent the whole blob, so that it may be named in a job of this token."""
+        self._sent[token, blob] = now
+
+    def was_sent_by(self, token: str, blob: str) -> bool:
+        """Whether the token sent the whole blob, before or after others, not too long ago."""
+        return (token, blob) in self._sent
+
     def knows(self, blob: str) -> bool:
         """Whether this blob is counted here."""
         return blob in self._unused
@@ -73,6 +85,7 @@ class UnusedBlobs:
 
     def take_sent_before(self, moment: float) -> dict[str, Unused]:
         """The blobs that came before this moment, which are not counted any more."""
+        self._sent = {sent: since for sent, since in self._sent.items() if since >= moment}
         taken = {blob: one for blob, one in self._unused.items() if one.since < moment}
         self.forget(taken)
         return taken

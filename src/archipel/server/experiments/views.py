@@ -26,7 +26,7 @@ from archipel.transport.rest import (
     RoundView,
     SiteRoundView,
 )
-from archipel.vocabulary import Job, MetricSum, NotFound, RoundClosed, TaskKind, Thing, Value
+from archipel.vocabulary import Job, Lineage, MetricSum, NotFound, RoundClosed, TaskKind, Thing, Value
 from archipel.vocabulary.metrics import SAMPLE
 from archipel.vocabulary.remedies import ListExperiments
 from archipel.vocabulary.states import ExperimentState, RoundState
@@ -242,11 +242,24 @@ def models(database: Database, name: str) -> list[ModelView]:
     with database.read() as connection:
         check_known(connection, name)
         rows = connection.execute(select(table).where(table.c.experiment == name).order_by(table.c.name)).mappings()
+        lineage = _lineage(connection, name)
         return [
-            ModelView(name=row["name"], round=row["round"], hash=row["hash"], validation=_validation(row["validation"]))
+            ModelView(
+                name=row["name"],
+                round=row["round"],
+                hash=row["hash"],
+                validation=_validation(row["validation"]),
+                lineage=lineage,
+            )
             for row in rows
             if not row["name"].startswith(MEMORY)
         ]
+
+
+def _lineage(connection: Connection, name: str) -> Lineage | None:
+    table = schema.experiments
+    job = connection.scalar(select(table.c.job).where(table.c.experiment == name))
+    return parsed_job(job).lineage if job is not None else None
 
 
 def _validation(text: str | None) -> dict[str, float] | None:
@@ -324,6 +337,11 @@ def _records(connection: Connection, name: str, *only: ColumnElement[bool]) -> S
     query = select(table).where(table.c.experiment == name, *only).order_by(table.c.closed_at)
     attempts = [(row["attempt"], _stage_record(row)) for row in connection.execute(query).mappings()]
     return [(attempt, record) for attempt, record in attempts if record is not None]
+
+
+def closed_records(connection: Connection, name: str) -> list[StageRecord]:
+    """The records of an experiment's closed attempts, in the order they closed in."""
+    return [record for _, record in _records(connection, name)]
 
 
 def _stage_record(row: RowMapping) -> StageRecord | None:

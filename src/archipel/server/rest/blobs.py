@@ -13,11 +13,11 @@ from fastapi.responses import StreamingResponse
 from starlette.requests import ClientDisconnect
 
 from archipel.server.rest.context import RestContext, context_of
-from archipel.server.rest.permission import Downloader, Reader, Researcher
+from archipel.server.rest.permission import Downloader, Reader, Researcher, may_name
 from archipel.server.rest.problems import TooLarge
 from archipel.storage import BlobWriter
 from archipel.transport.rest import BlobView
-from archipel.vocabulary import BadInput, Thing
+from archipel.vocabulary import BadInput, NotFound, Thing
 
 router = APIRouter(prefix="/v1/blobs", tags=["blobs"])
 _log = structlog.get_logger("archipel.rest")
@@ -51,6 +51,7 @@ async def put_blob(request: Request, hash: BlobHash, token: Researcher) -> BlobV
             await asyncio.to_thread(writer.commit, hash)
             if is_new:
                 unused.add(hash, token.id, arrival.size, time.monotonic())
+            unused.note_sent(hash, token.id, time.monotonic())
         except ClientDisconnect as error:
             cause = f"was cut off after {arrival.size} bytes"
             raise BadInput(Thing("blob", hash), cause, "send it again", values={"bytes": arrival.size}) from error
@@ -59,10 +60,12 @@ async def put_blob(request: Request, hash: BlobHash, token: Researcher) -> BlobV
     return BlobView(hash=hash, bytes=arrival.size)
 
 
-@router.head("/{hash}", summary="Whether a blob is here, and its length", response_class=Response)
-def head_blob(request: Request, hash: BlobHash, _token: Reader) -> Response:  # noqa: A002
-    """Ask before a long upload; 404 when it is not here."""
-    size = context_of(request).federation.blobs.size(hash)
+@router.head("/{hash}", summary="Whether a job may name a blob, and its length", response_class=Response)
+async def head_blob(request: Request, hash: BlobHash, token: Reader) -> Response:  # noqa: A002
+    """Ask before a long upload; 404 when it is not here, or when this token neither sent it nor may download it."""
+    if not await may_name(request, hash, token):
+        raise NotFound(Thing("blob", hash), "was not sent with this access token", "send it")
+    size = await asyncio.to_thread(context_of(request).federation.blobs.size, hash)
     return Response(headers={"Content-Length": str(size), "ETag": f'"{hash}"'})
 
 

@@ -14,6 +14,7 @@ from archipel.server.rest.blobs import BlobHash, stream
 from archipel.server.rest.bodies import body_of, described
 from archipel.server.rest.context import context_of
 from archipel.server.rest.permission import Downloading, Reader, Researcher, Steering, StillGood
+from archipel.server.rest.submitting import check_submission
 from archipel.transport.rest import (
     Arguments,
     Event,
@@ -37,8 +38,11 @@ Experiment = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 async def submit(
     request: Request, token: Researcher, submission: Annotated[Submission, body_of(Submission)]
 ) -> ExperimentView:
-    """The job's blobs (plan, initial model) are stored before. Each site of the roster is asked for its approval."""
+    """The job's blobs (plan, initial model) are stored before, with this token. Each site of the roster is asked for
+    its approval. A job that continues another experiment needs the right to download that one's models (403).
+    """
     context, blobs = context_of(request), submission.job.blobs
+    await check_submission(request, submission.job, token)
     view = await context.experiments.submit(submission.job, token.id)
     context.unused.forget(blobs)
     return view

@@ -72,7 +72,7 @@ async def _may_steer(request: Request, experiment: str, token: Annotated[AccessT
     return token
 
 
-async def _may_download(
+async def may_download(
     request: Request, experiment: str, token: Annotated[AccessToken, Depends(asking)]
 ) -> AccessToken:
     """The token, if it has the scope of models or belongs to the researcher who submitted the experiment."""
@@ -93,6 +93,14 @@ async def _may_download(
     return token
 
 
+async def may_name(request: Request, blob: str, token: AccessToken) -> bool:
+    """Whether a job of this token may name the blob: it sent the bytes, or may download them as a model."""
+    context = context_of(request)
+    if token.allows(Scope.MODELS) or context.unused.was_sent_by(token.id, blob):
+        return True
+    return await context.experiments.has_asked_for(token.name, blob)
+
+
 async def _asked_by(request: Request, experiment: str) -> str | None:
     """The name of the token that submitted an experiment. Raises NotFound.
 
@@ -104,7 +112,7 @@ async def _asked_by(request: Request, experiment: str) -> str | None:
 
 
 Steering = Annotated[AccessToken, Depends(_may_steer)]
-Downloading = Annotated[AccessToken, Depends(_may_download)]
+Downloading = Annotated[AccessToken, Depends(may_download)]
 
 
 def _still_good(

@@ -12,7 +12,10 @@ from archipel.lazy import lazy_names
 if TYPE_CHECKING:
     from archipel.site.approval import authorisation, decisions, disclosure, offers, suitability
     from archipel.site.approval.authorisation import Authorisation
+    from archipel.site.approval.earlier_jobs import approved_before
     from archipel.site.approval.explanation import duration, explain_offer, few_measure
+    from archipel.site.approval.job_differences import differences
+    from archipel.site.approval.lineage import starts_from
     from archipel.site.approval.offers import Offer
     from archipel.site.approval.past_decisions import EarlierDecision, earlier_decisions, newest_line
     from archipel.site.approval.policy_objections import samples_for
@@ -21,7 +24,10 @@ else:
         __name__,
         {
             "authorisation": ["Authorisation"],
+            "job_differences": ["differences"],
+            "earlier_jobs": ["approved_before"],
             "explanation": ["duration", "explain_offer", "few_measure"],
+            "lineage": ["starts_from"],
             "offers": ["Offer"],
             "past_decisions": ["EarlierDecision", "earlier_decisions", "newest_line"],
             "policy_objections": ["samples_for"],
@@ -33,8 +39,10 @@ __all__ = [
     "Authorisation",
     "EarlierDecision",
     "Offer",
+    "approved_before",
     "authorisation",
     "decisions",
+    "differences",
     "disclosure",
     "duration",
     "earlier_decisions",
@@ -43,5 +51,6 @@ __all__ = [
     "newest_line",
     "offers",
     "samples_for",
+    "starts_from",
     "suitability",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from archipel.data import Answer, Cohort, SampleCounts, Verdict, check_needs
+from archipel.site.approval.lineage import lineage_against
 from archipel.site.approval.policy_objections import policy_objections, samples_for
 from archipel.site.cohorts import cohort_versions
 from archipel.site.datasets import catalog
@@ -45,6 +46,10 @@ def rules_against(site: StateFolder, job: Job, entry: catalog.Dataset, cohort: C
 
 
 def reasons_against(site: StateFolder, job: Job, entry: catalog.Dataset, cohort: Cohort | None = None) -> list[str]:
-    """Why the site's rules or the dataset do not fit the job; nothing is approved while there is a reason."""
+    """Why the site's rules, the dataset or what the site knows of its model do not fit the job; nothing is approved
+    while there is a reason.
+    """
+    with site.database.read() as connection:
+        false = lineage_against(connection, job)
     unmet = [answer for answer in needs_met(job, entry, cohort) if answer.verdict is Verdict.NOT_MET]
-    return rules_against(site, job, entry, cohort) + [f"dataset {entry.name}: {answer}" for answer in unmet]
+    return [*false, *rules_against(site, job, entry, cohort)] + [f"dataset {entry.name}: {answer}" for answer in unmet]

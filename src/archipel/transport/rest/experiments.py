@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from archipel.transport.rest.reply import Reply
-from archipel.vocabulary import Failure, Hash, Job, Record, Value
+from archipel.vocabulary import Failure, Hash, Job, Lineage, Record, Value
 from archipel.vocabulary.bounds import MOST_PARAMETERS
 from archipel.vocabulary.packages import Packages
 from archipel.vocabulary.states import ApprovalState, ExperimentState, ParticipantStatus, RoundState
@@ -154,17 +154,21 @@ class RoundView(Reply):
 class ModelView(Reply):
     """A kept model: last, best, initial or ``local:<site>``; ``validation`` None until it was measured.
 
-    The best one is the initial model itself, of round 0, as long as no round made a better one.
+    The best one is the initial model itself, of round 0, as long as no round made a better one. ``lineage`` is where
+    the experiment's initial model came from, None for one that its plan made.
 
     >>> initial = "blake3:" + "0" * 64
     >>> ModelView(name="best", round=0, hash=initial).origin
     'the untrained initial model'
+    >>> ModelView(name="best", round=0, hash=initial, lineage={"file": initial}).origin
+    'the model that it started from (a file of the researcher)'
     """
 
     name: str
     round: int
     hash: Hash
     validation: Means | None = None
+    lineage: Lineage | None = None
 
     @property
     def site(self) -> str | None:
@@ -172,13 +176,20 @@ class ModelView(Reply):
         return self.name.removeprefix("local:") if self.name.startswith("local:") else None
 
     @property
-    def is_untrained(self) -> bool:
-        """Whether no round of training made it."""
+    def is_initial(self) -> bool:
+        """Whether no round of this experiment made it."""
         return self.round == 0 and self.site is None
+
+    @property
+    def is_untrained(self) -> bool:
+        """Whether nothing trained it, as far as its job says."""
+        return self.is_initial and self.lineage is None
 
     @property
     def origin(self) -> str:
         """What made it, for people."""
         if self.is_untrained:
             return "the untrained initial model"
+        if self.is_initial:
+            return f"the model that it started from ({self.lineage})"
         return f"trained at {self.site} alone, a baseline" if self.site else f"after round {self.round}"

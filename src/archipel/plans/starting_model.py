@@ -1,0 +1,81 @@
+"""The model that a job starts from when its plan does not make it: its bytes, where it came from, whether it fits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from archipel.tensors import blob_hash, decode, encode, schema_of
+from archipel.vocabulary import BadInput, Lineage, ModelFile, TensorSchema, TensorSpec, Thing
+from archipel.vocabulary.visible import quote_name
+
+_MOST_NAMED = 3
+
+
+@dataclass(frozen=True)
+class StartingModel:
+    """A model to start from. ``thing`` is what errors call it, ``data`` a safetensors file's bytes."""
+
+    thing: Thing
+    data: bytes
+    lineage: Lineage
+
+    def fitted(self, plan: TensorSchema) -> bytes:
+        """The model as one tensor file of the plan's schema, whatever the order of its tensors is.
+
+        Raises BadInput when the bytes are not a model, when its tensors are not those of the plan's model (it names
+        them, and what each is here and there), and when a value is not finite.
+        """
+        try:
+            arrays = decode(self.data)
+        except BadInput as error:
+            raise BadInput(
+                self.thing,
+                "is damaged or not a model: it cannot be read as safetensors with tensors of types that Archipel knows",
+                "give a .safetensors file that was downloaded from an experiment",
+            ) from error
+        self._check_tensors(schema_of(arrays), plan)
+        for name, array in arrays.items():
+            if not np.isfinite(array).all():
+                cause = f"has values in tensor {quote_name(name)} that are not finite"
+                raise BadInput(self.thing, cause, "start from a model of an earlier round")
+        return encode(arrays)
+
+    def _check_tensors(self, found: TensorSchema, plan: TensorSchema) -> None:
+        mine, asked = _by_name(found), _by_name(plan)
+        unlike = [
+            f"tensor {quote_name(name)} is {_of(mine.get(name))}, in the plan's model {_of(asked.get(name))}"
+            for name in sorted(mine.keys() | asked.keys())
+            if mine.get(name) != asked.get(name)
+        ]
+        if unlike:
+            more = len(unlike) - _MOST_NAMED
+            named = "; ".join(unlike[:_MOST_NAMED]) + (f"; and {more} more" if more > 0 else "")
+            raise BadInput(
+                self.thing,
+                f"does not fit the plan: {named}",
+                "use the plan that made this model, or a model that this plan made",
+                values={"tensors": len(unlike)},
+            )
+
+
+def read_starting_model(path: Path) -> StartingModel:
+    """The model in a file. Raises BadInput for a file that is missing or cannot be read."""
+    thing = Thing.file(path)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        cause = f"cannot be read ({error.strerror or error})"
+        raise BadInput(thing, cause, "give a .safetensors file, or NAME, NAME:last or NAME:best") from error
+    return StartingModel(thing, data, ModelFile(file=blob_hash(data)))
+
+
+def _by_name(schema: TensorSchema) -> Mapping[str, TensorSpec]:
+    return {spec.name: spec for spec in schema.tensors}
+
+
+def _of(spec: TensorSpec | None) -> str:
+    return f"{spec.dtype} {list(spec.shape)}" if spec is not None else "missing"

@@ -1,0 +1,249 @@
+"""A job that continues another one: what the site knows of the model, and what differs from the job approved before."""
+
+from __future__ import annotations
+
+import warnings
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from test_attempts_at_a_stage import Stages
+
+from archipel.governance import job_hash
+from archipel.site.approval import differences, offers, suitability
+from archipel.site.approval.job_differences import MOST_LINES
+from archipel.site.datasets import catalog
+from archipel.site.services import explanations
+from archipel.site.state.folder import StateFolder
+from archipel.tensors import blob_hash
+from archipel.vocabulary import (
+    Baselines,
+    Job,
+    MetricSpec,
+    ModelFile,
+    OptimiserState,
+    ParentModel,
+    PlanReference,
+    RosterEntry,
+    RoundTerms,
+    TensorSchema,
+    TensorSpec,
+)
+from worlds.people import approve
+from worlds.site import PLAN, SERVER, Terminal, job_for, take_offer
+
+MADE, FORGED = blob_hash(b"made by round 1"), blob_hash(b"the attacker's choice")
+NOWHERE: Any = SimpleNamespace(name="charite", identity=SERVER)
+STARTS, DIFFERS = "Which model does it start from?", "What differs from what was approved before?"
+
+
+@pytest.fixture
+def parent(with_table: StateFolder) -> Job:
+    """Experiment "heart", approved, of which this site has the signed result of round 1."""
+    stages = Stages(with_table)
+    approve(with_table, "heart")
+    stages.done(1, stages.job.initial_model, MADE)
+    return stages.job
+
+
+def lineage_of(parent: Job, **changes: Any) -> ParentModel:
+    said = {"experiment": parent.experiment, "job_hash": job_hash(parent), "model": "last", "round": 1}
+    return ParentModel.model_validate({**said, **changes})
+
+
+def explained(site: StateFolder, **changes: Any) -> dict[str, str]:
+    """The answers about a new offer "heart-2"."""
+    take_offer(site, experiment="heart-2", **changes)
+    return dict(explanations.explain(site, offers.offered(site.database, "heart-2")))
+
+
+def test_a_site_that_has_the_signed_result_confirms_the_model(with_table: StateFolder, parent: Job) -> None:
+    said = explained(with_table, initial_model=MADE, lineage=lineage_of(parent))
+    assert said[STARTS] == (
+        f"It continues heart, last, after round 1, of job {job_hash(parent)}. This site can prove that it is "
+        "this model, by the server's signed result of round 1."
+    )
+    assert "What prevents it?" not in said
+
+
+@pytest.mark.parametrize(
+    ("initial", "changes"),
+    [
+        (FORGED, {}),
+        (FORGED, {"model": "best"}),
+        (MADE, {"experiment": "lungs"}),
+        (MADE, {"round": 4}),
+        (FORGED, {"round": 0, "model": "best"}),
+    ],
+    ids=["another model", "named best", "another experiment", "a round that the job has not", "another start"],
+)
+def test_a_forged_lineage_is_said_and_cannot_be_approved(
+    with_table: StateFolder, parent: Job, initial: str, changes: dict[str, Any]
+) -> None:
+    said = explained(with_table, initial_model=initial, lineage=lineage_of(parent, **changes))
+    assert "WARNING: this is not true, by the" in said[STARTS]
+    assert "it says that it continues" in said["What prevents it?"]
+    refused = Terminal(with_table.folder)("approve", "heart-2", "--yes")
+    assert refused.exit_code != 0 and "which is not true, by the" in str(refused.exception)
+    entry, job = catalog.dataset(with_table.database, "table"), offers.offered(with_table.database, "heart-2").job
+    assert len(suitability.reasons_against(with_table, job, entry)) == 1
+
+
+def test_the_start_of_a_known_job_is_confirmed(with_table: StateFolder, parent: Job) -> None:
+    about = lineage_of(parent, round=0, model="best")
+    said = explained(with_table, initial_model=parent.initial_model, lineage=about)
+    assert "the model that it started from" in said[STARTS]
+    assert "This site can prove that it is this model, by the job" in said[STARTS]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"round": 2}, "This site has that job but no signed result of that round, so it cannot know"),
+        (
+            {"job_hash": "sha256:" + "7" * 64},
+            "This site does not have that job, so it cannot know",
+        ),
+    ],
+)
+def test_a_site_says_what_it_cannot_know(
+    with_table: StateFolder, parent: Job, changes: dict[str, Any], words: str
+) -> None:
+    said = explained(with_table, initial_model=FORGED, lineage=lineage_of(parent, **changes))
+    assert words in said[STARTS] and "WARNING" not in said[STARTS] and "What prevents it?" not in said
+
+
+def test_a_file_is_said_to_be_unknown_and_no_lineage_is_not_mentioned(with_table: StateFolder) -> None:
+    said = explained(with_table, initial_model=FORGED, lineage=ModelFile(file=FORGED))
+    assert said[STARTS] == f"From a file of the researcher ({FORGED}). This site cannot know what it was trained on."
+    assert STARTS not in explained(with_table)
+
+
+def test_an_optimisers_state_is_said_not_to_be_taken_over(with_table: StateFolder, parent: Job) -> None:
+    kept = {"initial_model": MADE, "optimiser_state": OptimiserState.CONTINUE_LOCAL}
+    said = explained(with_table, **kept, lineage=lineage_of(parent))
+    assert said[STARTS].endswith("The state that an optimiser kept here then is not taken over.")
+
+
+def test_only_what_differs_is_listed(with_table: StateFolder, parent: Job) -> None:
+    mayo = RosterEntry(site="mayo", identity_key=SERVER.public, dataset="rows")
+    roster = (*parent.roster, mayo)
+    text = PLAN + b"    # one more\n    # and one\n"
+    with_table.blobs.put(text)
+    said = explained(
+        with_table, initial_model=MADE, lineage=lineage_of(parent), roster=roster,
+        terms=RoundTerms(rounds=20, quorum=2), arguments={"rate": 0.5},
+        plan=PlanReference(files={"tiny.py": blob_hash(text)}, entry="tiny.py", class_name="Tiny"),
+    )  # fmt: skip
+    head, *lines = said[DIFFERS].split("\n")
+    assert head.startswith(f"Compared with heart (job {job_hash(parent)}), approved here on 20")
+    assert lines == [
+        "- quorum: 1 -> 2",
+        "- rounds: 3 -> 20",
+        "- sites: mayo added",
+        "- plan file tiny.py changed: 2 lines new, 0 lines gone",
+        "- values at the start, rate: 0.1 -> 0.5",
+        "- nothing else differs but the experiment's name and the model that it starts from",
+    ]
+
+
+def test_a_continued_job_with_nothing_new_says_so(with_table: StateFolder, parent: Job) -> None:
+    said = explained(with_table, initial_model=MADE, lineage=lineage_of(parent))
+    last = said[DIFFERS].split("\n")[1:]
+    assert last == ["- nothing differs but the experiment's name and the model that it starts from"]
+
+
+def test_what_was_never_approved_is_not_compared_with(with_table: StateFolder) -> None:
+    stages = Stages(with_table)
+    assert DIFFERS not in explained(with_table, initial_model=MADE, lineage=lineage_of(stages.job))
+
+
+def test_the_newest_like_job_of_the_same_asker_is_compared_with(with_table: StateFolder) -> None:
+    for number, asker in ((1, "anna"), (2, "anna"), (3, "bert")):
+        job = job_for(with_table, experiment=f"old-{number}", seed=number)
+        with_table.blobs.put(PLAN)
+        offers.record(with_table, job, asker)
+        approve(with_table, f"old-{number}")
+    offers.record(with_table, job_for(with_table, experiment="new", seed=9), "anna")
+    said = dict(explanations.explain(with_table, offers.offered(with_table.database, "new")))
+    assert said[DIFFERS].startswith("Compared with old-2 ")
+    assert said[DIFFERS].split("\n")[1:] == ["- seed: 2 -> 9", "- nothing else differs but the experiment's name"]
+
+
+CHANGED: dict[str, Any] = {
+    "title": "another", "description": "another", "plan": {"class_name": "Other"}, "seed": 7,
+    "tensors": TensorSchema.of([TensorSpec(name="w", dtype="float32", shape=(4,))]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("field", sorted(Job.model_fields.keys() - {"experiment", "initial_model", "lineage"}))
+def test_every_field_of_a_job_is_compared(field: str) -> None:
+    """A field that a later version adds too: the last line says that nothing else differs."""
+    before = job_for(NOWHERE)
+    other = CHANGED.get(field, "another")
+    if field == "plan":
+        other = before.plan.model_copy(update=other)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        lines = differences(before, before.model_copy(update={field: other}))
+    assert len(lines) == 2 and lines[-1] == "nothing else differs"
+    assert differences(before, before) == ["nothing differs"]
+
+
+def test_what_is_inside_a_field_is_named() -> None:
+    before = job_for(NOWHERE)
+    after = before.model_copy(
+        update={
+            "metrics": (MetricSpec(name="loss", better="lower", counts="lesion", largest_weight=9),
+                        MetricSpec(name="dice", better="higher")),
+            "validation": (),
+            "baselines": Baselines(local=True),
+            "needs": before.needs.model_copy(update={"minimum_subjects": 1200, "labels": {"3": "liver\nyes"}}),
+        }
+    )  # fmt: skip
+    assert differences(before, after)[:-1] == [
+        "baselines, local: no -> yes",
+        "metrics of training: dice added",
+        "metrics of training, loss counts: sample -> lesion",
+        "metrics of training, loss largest_weight: none -> 9",
+        "what the plan needs of the data: labels 3 added",
+        "what the plan needs of the data, minimum_subjects: 2 -> 1,200",
+        "metrics of measuring: accuracy removed",
+    ]
+
+
+def test_names_of_others_cannot_forge_a_line_and_long_lists_end() -> None:
+    before = job_for(NOWHERE)
+    files = {f"module{number}.py": blob_hash(b"x") for number in range(60)}
+    plan = PlanReference(files={**before.plan.files, **files}, entry="tiny.py", class_name="Tiny")
+    lines = differences(before, before.model_copy(update={"plan": plan}))
+    assert len(lines) == MOST_LINES + 1 and lines[-1] == "and 20 more differences"
+    forged = before.needs.model_copy(update={"labels": {"1": "liver\n- nothing else differs"}})
+    changed = differences(before.model_copy(update={"needs": before.needs.model_copy(update={"labels": {"1": "a"}})}),
+                          before.model_copy(update={"needs": forged}))  # fmt: skip
+    assert changed == [
+        r'what the plan needs of the data, labels 1: a -> "liver\n- nothing else differs"',
+        "nothing else differs",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "said"),
+    [
+        ("a\nb\n", "a\nc\nd\n", "2 lines new, 1 line gone"),
+        ("a\nb\n", "b\na\n", "the same lines in another order"),
+        (None, "a\n", "one of the two texts is not here"),
+    ],
+)
+def test_lines_of_a_plan_are_counted(was: str | None, now: str, said: str) -> None:
+    before = job_for(NOWHERE)
+    plan = PlanReference(files={"tiny.py": blob_hash(now.encode())}, entry="tiny.py", class_name="Tiny")
+    texts = None if was is None else {"tiny.py": was}
+    lines = differences(before, before.model_copy(update={"plan": plan}), texts, {"tiny.py": now})
+    assert lines[0] == f"plan file tiny.py changed: {said}"
+
+
+def test_the_command_shows_both_answers(with_table: StateFolder, parent: Job) -> None:
+    take_offer(with_table, experiment="heart-2", initial_model=MADE, lineage=lineage_of(parent))
+    shown = Terminal(with_table.folder)("plans", "heart-2").output
+    assert STARTS in shown and DIFFERS in shown and "- nothing differs but the experiment's name" in shown
