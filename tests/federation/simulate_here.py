@@ -19,4 +19,5 @@ packaged = package(plan, job.plan.class_name)
 initial = encode(load_packaged(packaged).initial_model(job.seed))
 store = asyncio.run(simulate(job, packaged, initial, sites, folder))
 [ensemble] = [record.validation["accuracy"] for record in store.records if record.stage.about == "ensemble"]
-print(json.dumps({"last": store.model, "local": store.local_models, "ensemble": ensemble.mean()}))
+found = {"last": store.model, "local": store.local_models, "ensemble": ensemble.mean()}
+print(json.dumps({**found, "rounds": store.progress().rounds_done, "reason": store.reason}))

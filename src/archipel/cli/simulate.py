@@ -12,6 +12,7 @@ import typer
 
 from archipel.cli.json_option import AsJson
 from archipel.cli.library_output import plan_heard
+from archipel.cli.patience_option import PatienceOption, read_patience
 from archipel.cli.plan_option import PLAN, Entry
 from archipel.cli.scores import arguments, as_document, print_scores
 
@@ -38,6 +39,7 @@ def simulate(
     mapping: Annotated[Path | None, typer.Option("--mapping", help="A TOML file with the sites' mapping.")] = None,
     entry: Entry = None,
     rounds: Annotated[int, typer.Option(min=1, help="How many rounds.")] = 5,
+    patience: PatienceOption = None,
     seed: Annotated[int, typer.Option(help="Seed of the initial model and of the training.")] = 0,
     set_: Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE, a hyper-parameter.")] = None,
     validation_fraction: Annotated[
@@ -93,7 +95,7 @@ def simulate(
         experiment="simulation",
         roster=[RosterEntry(site=site.name, identity_key=nobody, dataset="data") for site in specs],
         server_key=nobody,
-        terms=RoundTerms(rounds=rounds, quorum=len(specs), deadline_s=360_000),
+        terms=RoundTerms(rounds=rounds, quorum=len(specs), deadline_s=360_000, patience=read_patience(patience)),
         baselines=Baselines(local=baselines, ensemble=baselines),
         validation_fraction=validation_fraction,
         seed=seed,
@@ -104,6 +106,8 @@ def simulate(
         store = asyncio.run(run(drafted.job, drafted.plan, drafted.initial_model, specs, Path(place), workers=workers))
         if not as_json:
             _print_rounds(store)
+        if store.reason:
+            typer.echo(store.reason, err=True)
         if out is not None:
             with disk_errors_named(out.parent):
                 out.write_bytes(store.models[store.model].read_bytes())

@@ -165,6 +165,14 @@ class Experiment:
         """Continue where it paused, and return at once."""
         return self._control(ControlVerb.RESUME)
 
+    def finish(self) -> str:
+        """End it early with all that a finished one has, and return at once; nothing more is trained but baselines.
+
+        A round that is open is completed first. Then the last model is measured and the baselines that were asked for
+        are trained, with as many passes as there were rounds. Raises Conflict before the first round.
+        """
+        return self._control(ControlVerb.FINISH)
+
     def cancel(self) -> str:
         """End it permanently; the models of its finished rounds stay."""
         return self._control(ControlVerb.CANCEL)
