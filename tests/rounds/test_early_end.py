@@ -91,9 +91,11 @@ async def test_finish_while_paused_goes_on_to_what_follows(tmp_path: Path) -> No
     assert await scene.ended() is ExperimentState.FINISHED and stages(scene) == ["train 1", "evaluate 1"]
 
 
-@pytest.mark.parametrize("crashes", [False, True])
-async def test_a_round_that_fails_while_it_is_to_finish_is_not_tried_again(tmp_path: Path, crashes: bool) -> None:
-    scene = scene_of(tmp_path, baselines=Baselines(local=True))
+@pytest.mark.parametrize(("crashes", "retries", "retry"), [(False, 1, True), (True, 0, True), (False, 1, False)])
+async def test_a_round_that_fails_while_it_is_to_finish_is_not_tried_again(
+    tmp_path: Path, crashes: bool, retries: int, retry: bool
+) -> None:
+    scene = scene_of(tmp_path, baselines=Baselines(local=True), terms={"retries": retries})
     scene.start()
     await train(scene, 1)
     task = await scene.task(2)
@@ -102,9 +104,10 @@ async def test_a_round_that_fails_while_it_is_to_finish_is_not_tried_again(tmp_p
         await scene.crash()
         scene.start(None)
     for site in scene.job.sites:
-        scene.fail(site, task)
+        scene.fail(site, task, retry)
     await scene.until(lambda: len(scene.store.records) == 2)
     scene.pass_time(30)
+    # Its failure says nothing of what comes next.
     await evaluate(scene, 1)
     # The passes are those of the rounds that count, not of the one that failed.
     await alone(scene, 1)

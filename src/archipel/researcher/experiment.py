@@ -148,7 +148,7 @@ class Experiment:
         return self._control(ControlVerb.START)
 
     def step(self) -> DataFrame:
-        """Run one round, then pause; the round's rows of ``history``."""
+        """Run one round, measure its model, then pause; the round's rows of ``history``."""
         before = self.document().round
         self._control(ControlVerb.STEP)
         with self.screen() as screen:

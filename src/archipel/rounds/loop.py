@@ -107,8 +107,12 @@ class ExperimentLoop:
             await self._stall(reason)
             return None
         made, ends = progress.attempts.get(stage, 0), is_used_up(self.job, progress, stage)
-        if self._for_good or ends or progress.tries > self.job.terms.retries:
-            tried = f"{stage} was tried {pluralise(progress.tries or made, 'time')} without its quorum of {quorum}"
+        if not made:
+            # What failed before was a round that an early end passes over.
+            self._for_good = ""
+        tries = min(progress.tries, made)
+        if self._for_good or ends or tries > self.job.terms.retries:
+            tried = f"{stage} was tried {pluralise(tries or made, 'time')} without its quorum of {quorum}"
             why = f", and would fail again: {self._for_good}" if self._for_good else "; see the sites' failures"
             way_on = f"; {used_up(self.job, stage)}: {NEW_JOB}" if ends else ""
             self._for_good = ""
@@ -121,7 +125,7 @@ class ExperimentLoop:
         return await self._opened(stage, made + 1, progress)
 
     async def _opened(self, stage: Stage, attempt: int, progress: ExperimentProgress) -> Opened:
-        is_local = stage.kind is TaskKind.LOCAL
+        self._has_stalled, is_local = False, stage.kind is TaskKind.LOCAL
         arguments = await _in_thread(self.store.passes) if is_local else {stage.round: progress.arguments}
         passes = stage.round if is_local else 1
         opened = Opened(

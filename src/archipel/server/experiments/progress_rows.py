@@ -38,6 +38,7 @@ def read_progress(connection: Connection, job: Job, spool: Path) -> ExperimentPr
     approved = select(schema.approvals.c.site).where(
         schema.approvals.c.experiment == name, schema.approvals.c.state == ApprovalState.APPROVED
     )
+    is_running = experiment["state"] == ExperimentState.RUNNING
     best = select(schema.models.c.round).where(schema.models.c.experiment == name, schema.models.c.name == BEST)
     attempts: dict[Stage, int] = {}
     for row in rounds:
@@ -56,7 +57,8 @@ def read_progress(connection: Connection, job: Job, spool: Path) -> ExperimentPr
         pause_after=experiment["pause_after"],
         tries=_tries(connection, job),
         memory={label.removeprefix(MEMORY): blob for label, blob in models.items() if label.startswith(MEMORY)},
-        ending=ending_of(connection, name),
+        # One that runs and ends early has its reason; a search through all events at every step would be long.
+        ending=None if is_running and experiment["reason"] is None else ending_of(connection, name),
         best_round=connection.scalar(best),
     )
 
