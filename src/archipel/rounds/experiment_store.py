@@ -78,7 +78,7 @@ class ExperimentProgress:
     ``rounds_done`` rounds of training are committed and the later stages in ``done``; ``attempts`` counts those made
     at a stage that is not, and ``tries`` those of them that failed since the experiment's state last changed.
     ``memory`` is what the strategy keeps after the last committed round, by name. ``ending`` is why no further round
-    begins; None for an experiment that goes on to its last. ``best_round`` made the model that is the best so far.
+    begins; None for an experiment that continues to its last. ``best_round`` made the model that is the best so far.
     """
 
     state: ExperimentState

@@ -26,7 +26,7 @@ def newest_awaited(connection: Connection, experiment: str) -> SitesAwaited:
 
 
 def ending_of(connection: Connection, experiment: str) -> str | None:
-    """Why no further round of the experiment begins; None for one that goes on to its last."""
+    """Why no further round of the experiment begins; None for one that continues to its last."""
     table = schema.events
     found = select(table.c.body).where(table.c.experiment == experiment, table.c.kind == EventKind.ENDING)
     body = connection.scalar(found.order_by(table.c.seq).limit(1))

@@ -33,7 +33,7 @@ def check_models(connection: Connection, task: Task) -> None:
 
 
 def known_rounds(connection: Connection, job: Job, task: Task) -> KnownRounds:
-    """What this site knows of the rounds of the task's experiment, this very task aside."""
+    """What this site knows of the rounds of the task's experiment."""
     measured: set[int] = set()
     ended: int | None = None
     columns = (_tasks.c.round, _tasks.c.kind, _tasks.c.about)
