@@ -118,7 +118,8 @@ def simulate(
                 plan,
                 specs,
                 entry=entry,
-                rounds=rounds,
+                # As many passes as the federated model had, which may have ended early.
+                rounds=store.progress().rounds_done,
                 folder=Path(place),
                 fraction=validation_fraction,
                 seed=seed,
