@@ -163,6 +163,16 @@ def test_simulate_runs_a_folder_of_files_and_the_entry_that_is_named(tmp_path: P
     assert isinstance(done.exception, BadInput) and "give it as the entry" in str(done.exception)
 
 
+def test_simulate_ends_early_by_a_rule_of_patience_and_says_why(tables: Path) -> None:
+    words = (EXAMPLES / "tiny_numpy.py", tables, "--rounds", 9, "--patience", "accuracy:1:0.9", "--json")
+    done = typed("simulate", *words)
+    assert done.exit_code == 0 and json.loads(done.stdout)
+    reason = "ended early after round 2 of 9: no gain of 0.9 in accuracy for 1 round; best "
+    assert reason in done.stderr
+    refused = typed("simulate", *words[:-2], "dice:1")
+    assert "patience metric dice is not a validation metric of the plan" in str(refused.exception)
+
+
 def test_simulate_trains_over_the_folders_of_sites_and_writes_the_model(tmp_path: Path, tables: Path) -> None:
     words = (EXAMPLES / "tiny_numpy.py", tables, "--rounds", 2, "--baselines", "--out", tmp_path / "m")
     done = typed("simulate", *words)

@@ -23,4 +23,5 @@ packaged = package(plan, job.plan.class_name)
 initial = given[0].read_bytes() if given else encode(load_packaged(packaged).initial_model(job.seed))
 store = asyncio.run(simulate(job, packaged, initial, sites, folder))
 ensemble = [record.validation["accuracy"].mean() for record in store.records if record.stage.about == "ensemble"]
-print(json.dumps({"last": store.model, "local": store.local_models, "ensemble": ensemble[0] if ensemble else None}))
+found = {"last": store.model, "local": store.local_models, "ensemble": ensemble[0] if ensemble else None}
+print(json.dumps({**found, "rounds": store.progress().rounds_done, "reason": store.reason}))

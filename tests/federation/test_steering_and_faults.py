@@ -88,8 +88,10 @@ def test_steps_pauses_and_arguments_between_rounds(world: World) -> None:
     assert [one["round"] for one in world.rounds("steered")] == [1, 2]
     world.do("steered", "resume")
     world.wait_state("steered")
-    opened = [body["arguments"]["pause_s"] for kind, body in world.server_lines("steered") if kind == "round-opened"]
-    assert opened[:4] == [0.0, 0.4, 0.4, 0.4]
+    opened = [body for kind, body in world.server_lines("steered") if kind == "round-opened"]
+    trained = [body["arguments"]["pause_s"] for body in opened if body["kind"] == "train"]
+    assert trained == [0.0, 0.4, 0.4, 0.4]
+    assert opened[1]["kind"] == "evaluate", "the model of a step is measured before the pause"
 
 
 def test_cancelling_stops_the_workers(world: World) -> None:

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from archipel.transport.messages import DatasetSummary
-from archipel.vocabulary import BadInput
+from archipel.vocabulary import BadInput, Patience
 from worlds.research import TINY_PLAN, World
 
 Typed = Callable[..., Result]
@@ -107,3 +107,48 @@ def test_report_and_model_are_taken_home_by_commands(typed: Typed, tmp_path: Pat
     done = typed("experiment", "download", "taken", "--model", "best", "--out", tmp_path / "b.safetensors")
     assert done.exit_code == 0, done.output
     assert sorted(path.name for path in tmp_path.iterdir()) == ["b-plan", "b.md", "b.safetensors", "taken.html"]
+
+
+def test_an_experiment_is_finished_by_its_name_and_everything_says_that_it_ended_early(
+    world: World, typed: Typed, tmp_path: Path
+) -> None:
+    world.experiments.stall_after = 2
+    try:
+        typed("run", TINY_PLAN, "--rounds", 5, "--name", "enough")
+    finally:
+        world.experiments.stall_after = None
+    words = "ended early after round 2 of 5: a person asked to finish it"
+    done = typed("experiment", "finish", "enough")
+    assert done.exit_code == 0 and done.stdout == f"experiment enough is finished: {words}\n"
+    assert words in typed("experiment", "watch", "enough").output
+    (row,) = [one for one in json.loads(typed("experiment", "list", "--json").stdout) if one["experiment"] == "enough"]
+    assert (row["state"], row["round"], row["rounds"], row["reason"]) == ("finished", 2, 5, words)
+    assert typed("experiment", "report", "enough", "--out", tmp_path).exit_code == 0
+    assert f"The experiment {words}." in (tmp_path / "enough.html").read_text()
+    assert typed("experiment", "download", "enough", "--out", tmp_path).exit_code == 0
+    (card,) = tmp_path.glob("*.md")
+    assert f'- **Ended early**: "{words}"' in card.read_text()
+
+
+def test_run_takes_a_rule_of_patience(world: World, typed: Typed) -> None:
+    done = typed("run", TINY_PLAN, "--rounds", 1, "--name", "patient", "--patience", "accuracy:5:0.01")
+    assert done.exit_code == 0, done.output
+    rule = Patience(metric="accuracy", rounds=5, smallest_gain=0.01)
+    assert world.experiments.jobs["patient"].terms.patience == rule
+
+
+@pytest.mark.parametrize(
+    ("given", "cause"),
+    [
+        ("accuracy", "is not a metric, a number of rounds and a smallest gain"),
+        ("accuracy:5:0.01:2", "is not a metric, a number of rounds and a smallest gain"),
+        ("accuracy:0", "rounds: Input should be greater than or equal to 1"),
+        ("accuracy:two", "rounds: Input should be a valid integer"),
+        ("accuracy:5:-1", "smallest_gain: Input should be greater than or equal to 0"),
+        ("accuracy:5:nan", "smallest_gain: Input should be a finite number"),
+        ("dice:5", "patience metric dice is not a validation metric of the plan; it has accuracy"),
+    ],
+)
+def test_a_rule_that_is_none_is_refused_with_the_way_to_write_one(typed: Typed, given: str, cause: str) -> None:
+    done = typed("run", TINY_PLAN, "--patience", given)
+    assert isinstance(done.exception, BadInput) and cause in str(done.exception)

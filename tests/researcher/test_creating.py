@@ -221,7 +221,9 @@ def test_an_error_of_the_plan_is_one_sentence_with_its_line(federation: archipel
         federation.create(plan)
 
 
-@pytest.mark.parametrize("verb", ["start", "step", "pause", "resume", "cancel", "watch", "document", "rounds"])
+@pytest.mark.parametrize(
+    "verb", ["start", "step", "pause", "resume", "finish", "cancel", "watch", "document", "rounds"]
+)
 def test_a_draft_says_that_it_must_be_submitted_first(federation: archipel.Federation, verb: str) -> None:
     with pytest.raises(Conflict, match=r"is a draft and was not submitted; submit\(\) it first"):
         getattr(federation.create(TINY_PLAN), verb)()

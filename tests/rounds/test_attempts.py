@@ -113,8 +113,12 @@ def stages_in_turn(job_: Job) -> list[Stage]:
 @pytest.mark.parametrize(("local", "ensemble"), [(False, False), (True, False), (True, True)])
 def test_the_attempts_of_an_experiment_are_those_at_all_of_its_stages(local: bool, ensemble: bool) -> None:
     baselines = Baselines(local=local, ensemble=ensemble)
-    found = job(baselines=baselines, terms={"rounds": 4, "retries": 2, "resumes": 3})
-    assert most_attempts(found) == len(stages_in_turn(found)) * 12
+    for measurements, between in ((1, 1), (2, 2), (10, 3)):
+        terms = {"rounds": 4, "retries": 2, "resumes": 3, "measurements": measurements}
+        found = job(baselines=baselines, terms=terms)
+        assert most_attempts(found) == (len(stages_in_turn(found)) + between) * 12
+    unmeasured = job(baselines=baselines, terms=terms, validation=[])
+    assert most_attempts(unmeasured) == len(stages_in_turn(unmeasured)) * 12
 
 
 def test_a_job_that_says_nothing_of_resumes_allows_ten() -> None:

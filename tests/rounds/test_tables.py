@@ -52,13 +52,20 @@ def test_a_site_goes_where_the_table_says(state: ParticipantStatus, event: Parti
 X, V = ExperimentState, ExperimentVerb
 ALLOWED = {
     X.WAITING: {V.START: X.RUNNING, V.STEP: X.RUNNING, V.CANCEL: X.CANCELLED},
-    X.RUNNING: {V.PAUSE: X.PAUSED, V.CANCEL: X.CANCELLED, V.STALL: X.PAUSED, V.FINISH: X.FINISHED},
+    X.RUNNING: {
+        V.PAUSE: X.PAUSED,
+        V.FINISH: X.RUNNING,
+        V.CANCEL: X.CANCELLED,
+        V.STALL: X.PAUSED,
+        V.COMPLETE: X.FINISHED,
+    },
     X.PAUSED: {
         V.START: X.RUNNING,
         V.STEP: X.RUNNING,
         V.RESUME: X.RUNNING,
         V.CANCEL: X.CANCELLED,
-        V.FINISH: X.FINISHED,
+        V.FINISH: X.RUNNING,
+        V.COMPLETE: X.FINISHED,
         V.STALL: X.PAUSED,
     },
     X.FINISHED: {},
@@ -75,7 +82,7 @@ def test_an_experiment_goes_where_the_table_says(state: ExperimentState, verb: E
         return
     with pytest.raises(Conflict, match=f"experiment e: is {state} and cannot {verb}; .*") as caught:
         next_state("e", state, verb)
-    assert "stall" not in caught.value.remedy and "finish" not in caught.value.remedy
+    assert "stall" not in caught.value.remedy and "complete" not in caught.value.remedy
 
 
 states = st.lists(st.sampled_from(ParticipantStatus), min_size=1, max_size=8)

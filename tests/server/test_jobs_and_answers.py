@@ -186,7 +186,10 @@ def test_the_pause_after_one_step_is_journaled(federation: ServerContext, enroll
     approved(federation, kept, enrolled)
     records_of(federation).steer(kept.job, ExperimentVerb.STEP, by=OLGA)
     close(kept, 1, 0.5)
-    assert state(federation) == "paused"
+    assert state(federation) == "running", "its model is measured first"
+    assert kept.progress().pause_after == 1
+    kept.stepped()
+    assert state(federation) == "paused" and kept.progress().pause_after is None
     assert [line["reason"] for line in lines(federation, "experiment-paused")] == ["one step was asked for"]
 
 

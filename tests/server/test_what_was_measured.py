@@ -19,6 +19,6 @@ def test_voxels_are_not_taken_for_subjects(counting: set[str], subjects: int) ->
         stage=Stage(kind=TaskKind.EVALUATE, round=3), attempt=1, committed=True, seconds=1.0, contributors=("berlin",),
         sites={"berlin": SiteRecord(state=ParticipantStatus.DELIVERED, validation=MEASURED)}, validation=MEASURED,
     )  # fmt: skip
-    federated = baselines([record], counting).federated
+    federated = baselines([record], counting, newest=3).federated
     assert federated is not None and federated.subjects == subjects
     assert federated.validation == {"dice": 0.75, "recall": 0.5}

@@ -21,6 +21,7 @@ from archipel.vocabulary import (
     HyperParameter,
     MetricSpec,
     OptimiserState,
+    Patience,
     PrivacyTerms,
     Release,
     RosterEntry,
@@ -136,15 +137,33 @@ def test_who_takes_part_and_for_how_long_is_said(hospital: StateFolder) -> None:
 def test_how_many_attempts_there_may_be_is_said_of_a_stage_and_of_the_whole_experiment(hospital: StateFolder) -> None:
     terms = RoundTerms(rounds=20, quorum=1, retries=2, resumes=3)
     alone = Baselines(local=True)
-    # 20 rounds, the last model measured, a model trained alone, and that one measured: 12 attempts at each.
+    # 20 rounds, 10 measurements between them, the last model measured, a model trained alone, and that one measured: 12
+    # attempts at each.
     job = job_for(hospital, terms=terms, baselines=alone)
     said = dict(explain_offer(job, hospital.settings, "North", "table", 50, samples=SampleCounts(40, 10)))
-    assert "at most 12 attempts at each round, measurement and baseline, 276 in all." in said["For how long?"]
+    assert "at most 12 attempts at each round, measurement and baseline, 396 in all." in said["For how long?"]
     assert "is tried again up to 2 times." in said["For how long?"]
     assert (
-        "bytes per attempt, in all that follows; this site makes at most 276 attempts."
+        "bytes per attempt, in all that follows; this site makes at most 396 attempts."
         in said["What leaves this site?"]
     )
+
+
+def test_an_early_end_is_said_to_ask_for_nothing_else(hospital: StateFolder) -> None:
+    def said(**changes: Any) -> str:
+        return words(hospital, **changes)["For how long?"]
+
+    asked = "this asks for nothing but the measurement of the last round's model"
+    between = "Between rounds, after a pause or at an early end, this site measures the model at most"
+    assert f"It may end before the last round when a person finishes it; {asked}. {between} 2 times." in said()
+    passes = "and the baselines, with as many passes as there were rounds."
+    assert f"{asked} {passes}" in said(baselines=Baselines(local=True))
+    rule = Patience(metric="accuracy", rounds=5, smallest_gain=0.01)
+    terms = RoundTerms(rounds=20, quorum=1, patience=rule, measurements=3)
+    by_itself = "or by itself after no gain of 0.01 in accuracy for 5 rounds; "
+    assert by_itself in said(terms=terms) and f"{between} 3 times." in said(terms=terms)
+    unmeasured = said(validation=())
+    assert "this asks for nothing more." in unmeasured and between not in unmeasured
 
 
 def test_bounds_and_what_stays_are_said(hospital: StateFolder) -> None:

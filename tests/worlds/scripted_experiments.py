@@ -105,6 +105,14 @@ class ScriptedExperiments:
         else:
             await self._turn(experiment, "paused", "one step was asked for")
 
+    async def _end_early(self, experiment: str) -> None:
+        job, document = self.jobs[experiment], self.documents[experiment]
+        done, metric = document["round"], job.validation[0].name
+        document["baselines"] = _baselines(job.sites, metric, 0.5 + 0.1 * done)
+        await self._happen(experiment, "ending", {"reason": "a person asked to finish it"})
+        words = f"ended early after round {done} of {job.terms.rounds}: a person asked to finish it"
+        await self._turn(experiment, "finished", words)
+
     def _record(self, job: Job, document: dict[str, Any], number: int) -> dict[str, Any]:
         accuracy, metric = 0.5 + 0.1 * (number - 1), job.validation[0].name
         sites = {
@@ -221,6 +229,8 @@ class ScriptedExperiments:
             task = asyncio.create_task(self._play(experiment, 1 if verb == "step" else left))
             self.playing.add(task)
             task.add_done_callback(self.playing.discard)
+        elif verb == "finish":
+            await self._end_early(experiment)
         else:
             await self._turn(experiment, {"pause": "paused", "cancel": "cancelled"}[verb], None)
         return await self.get(experiment)

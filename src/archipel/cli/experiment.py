@@ -139,6 +139,15 @@ def resume(
 
 
 @app.command()
+def finish(
+    name: Name, server: Server = None, token: Token = None, authority: Authority = None, proxy: Proxy = None
+) -> None:
+    """End it early with its results: complete the open round, measure the last model, train the baselines."""
+    with _experiment(name, server, token, authority, proxy) as experiment:
+        _say(name, experiment.finish(), experiment.document().reason)
+
+
+@app.command()
 def cancel(
     name: Name, server: Server = None, token: Token = None, authority: Authority = None, proxy: Proxy = None
 ) -> None:
@@ -157,5 +166,5 @@ def _experiment(
         yield federation.experiment(name)
 
 
-def _say(name: str, state: str) -> None:
-    typer.echo(f"experiment {name} is {state}")
+def _say(name: str, state: str, reason: str | None = None) -> None:
+    typer.echo(f"experiment {name} is {state}" + (f": {reason}" if reason else ""))

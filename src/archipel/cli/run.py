@@ -11,6 +11,7 @@ import typer
 
 from archipel.cli.connecting import Authority, Proxy, Server, Token
 from archipel.cli.json_option import AsJson
+from archipel.cli.patience_option import PatienceOption, read_patience
 from archipel.cli.plan_option import PLAN, Entry, StartFrom
 from archipel.cli.scores import arguments, as_document, print_scores
 
@@ -44,6 +45,7 @@ def run(
         int | None,
         typer.Option(help="Number of sites that must deliver an update for a round to count (by default all)."),
     ] = None,
+    patience: PatienceOption = None,
     deadline: Annotated[float, typer.Option(help="Seconds that a round may last.")] = 3600.0,
     seed: Annotated[int, typer.Option(help="Seed of the initial model and of the training.")] = 0,
     set_: Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE, a hyper-parameter.")] = None,
@@ -78,6 +80,7 @@ def run(
             description=description,
             quorum=quorum,
             deadline=deadline,
+            patience=read_patience(patience),
             baselines=baselines,
             validation_fraction=validation_fraction,
             seed=seed,
@@ -95,8 +98,11 @@ def run(
         if as_json:
             experiment.screen = _quiet
         experiment.run()
-        scores = _scores(experiment.document().baselines)
+        document = experiment.document()
+        scores, ended_early = _scores(document.baselines), document.ended_early
         model = experiment.download(out) if out is not None else None
+    if ended_early:
+        typer.echo(ended_early, err=True)
     if as_json:
         typer.echo(json.dumps(as_document(scores)))
         return

@@ -12,6 +12,7 @@ import typer
 
 from archipel.cli.json_option import AsJson
 from archipel.cli.library_output import plan_heard
+from archipel.cli.patience_option import PatienceOption, read_patience
 from archipel.cli.plan_option import PLAN, Entry, StartFrom
 from archipel.cli.scores import arguments, as_document, print_scores
 
@@ -40,6 +41,7 @@ def simulate(
     entry: Entry = None,
     start_from: StartFrom = None,
     rounds: Annotated[int, typer.Option(min=1, help="How many rounds.")] = 5,
+    patience: PatienceOption = None,
     seed: Annotated[int, typer.Option(help="Seed of the initial model and of the training.")] = 0,
     set_: Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE, a hyper-parameter.")] = None,
     validation_fraction: Annotated[
@@ -99,7 +101,7 @@ def simulate(
         experiment="simulation",
         roster=[RosterEntry(site=site.name, identity_key=nobody, dataset="data") for site in specs],
         server_key=nobody,
-        terms=RoundTerms(rounds=rounds, quorum=len(specs), deadline_s=360_000),
+        terms=RoundTerms(rounds=rounds, quorum=len(specs), deadline_s=360_000, patience=read_patience(patience)),
         baselines=Baselines(local=baselines, ensemble=baselines),
         validation_fraction=validation_fraction,
         seed=seed,
@@ -111,6 +113,8 @@ def simulate(
         store = asyncio.run(run(drafted.job, drafted.plan, drafted.initial_model, specs, Path(place), workers=workers))
         if not as_json:
             _print_rounds(store)
+        if store.reason:
+            typer.echo(store.reason, err=True)
         if out is not None:
             with disk_errors_named(out.parent):
                 out.write_bytes(store.models[store.model].read_bytes())
@@ -121,7 +125,8 @@ def simulate(
                 plan,
                 specs,
                 entry=entry,
-                rounds=rounds,
+                # As many passes as the federated model had, which may have ended early.
+                rounds=store.progress().rounds_done,
                 folder=Path(place),
                 fraction=validation_fraction,
                 seed=seed,

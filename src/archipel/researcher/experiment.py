@@ -175,7 +175,7 @@ class Experiment:
         return self._control(ControlVerb.START)
 
     def step(self) -> DataFrame:
-        """Run one round, then pause; the round's rows of ``history``."""
+        """Run one round, measure its model, then pause; the round's rows of ``history``."""
         before = self.document().round
         self._control(ControlVerb.STEP)
         with self.screen() as screen:
@@ -191,6 +191,14 @@ class Experiment:
     def resume(self) -> str:
         """Continue where it paused, and return at once."""
         return self._control(ControlVerb.RESUME)
+
+    def finish(self) -> str:
+        """End it early with all that a finished one has, and return at once; nothing more is trained but baselines.
+
+        A round that is open is completed first. Then the last model is measured and the baselines that were asked for
+        are trained, with as many passes as there were rounds. Raises Conflict before the first round.
+        """
+        return self._control(ControlVerb.FINISH)
 
     def cancel(self) -> str:
         """End it permanently; the models of its finished rounds stay."""

@@ -112,7 +112,9 @@ def _notes(document: ExperimentView, rounds: Sequence[RoundView]) -> list[str]:
         digest = lineage.job_hash if isinstance(lineage, ParentModel) else lineage.file
         notes.append(f"It started from {lineage} ({digest}); its rounds are counted from there.")
     notes += [] if document.state.is_over else [f"The experiment is {document.state}; numbers may change."]
-    if document.round < document.rounds:
+    if document.ended_early:
+        notes.append(f"The experiment {document.ended_early}.")
+    elif document.round < document.rounds:
         notes.append(f"{document.round} of {document.rounds} rounds are finished.")
     lacking = sum(len(one.contributors) < len(document.job.sites) for one in rounds if one.is_committed)
     if lacking:

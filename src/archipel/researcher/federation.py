@@ -27,6 +27,7 @@ from archipel.vocabulary import (
     BadInput,
     Baselines,
     ErrorCode,
+    Patience,
     PrivacyTerms,
     RoundTerms,
     StrategyTerms,
@@ -164,6 +165,8 @@ class Federation:
         grace: float = 300.0,
         retries: int = 2,
         resumes: int = 10,
+        patience: Patience | None = None,
+        measurements: int = 10,
         baselines: Baselines | bool = False,
         validation_fraction: float = 0.2,
         seed: int = 0,
@@ -182,11 +185,13 @@ class Federation:
         sites must deliver in each round;
         ``deadline`` and ``grace`` are seconds. A round that fails is tried again ``retries`` times, and then the
         experiment pauses; a round is tried at most (1 + ``retries``) x (1 + ``resumes``) times in all, which sites see
-        before they approve. ``baselines=True`` also trains each site alone and measures the
-        ensemble of those models. ``strategy`` (default: federated averaging) names how updates become the next model,
-        with its parameters. ``privacy`` (default: each site's update individually, unchanged) says how updates leave a
-        site: ``PrivacyTerms(release="sum")`` lets only terms of a sum over sites leave. The initial
-        model is made here, from ``seed``.
+        before they approve. ``patience`` (default: none) ends the experiment early when a validation metric stops
+        gaining: ``Patience(metric="dice", rounds=5, smallest_gain=0.01)``. Between rounds, after a step or a pause or
+        at an early end, the model is measured at most ``measurements`` times. ``baselines=True`` also trains each site
+        alone and measures the ensemble of those models. ``strategy`` (default: federated averaging) names how updates
+        become the next model, with its parameters. ``privacy`` (default: each site's update individually, unchanged)
+        says how updates leave a site: ``PrivacyTerms(release="sum")`` lets only terms of a sum over sites leave. The
+        initial model is made here, from ``seed``.
 
         ``start_from`` continues from a model instead: a safetensors file with the tensors of the plan's model, or the
         last or best model of another experiment (``"heart-1"``, ``"heart-1:best"``, or its handle), at any time after
@@ -217,7 +222,16 @@ class Federation:
             start_from=None if start_from is None else self.starting_model(start_from),
             title=title,
             description=description,
-            terms=_terms(rounds, len(roster) if quorum is None else quorum, deadline, grace, retries, resumes),
+            terms=_terms(
+                rounds,
+                len(roster) if quorum is None else quorum,
+                deadline,
+                grace,
+                retries,
+                resumes,
+                measurements,
+                patience,
+            ),
             baselines=Baselines(local=baselines, ensemble=baselines) if isinstance(baselines, bool) else baselines,
             validation_fraction=validation_fraction,
             limits=limits or WorkerLimits(),
@@ -301,8 +315,23 @@ def _check_name(name: str | None) -> None:
         )
 
 
-def _terms(rounds: int, quorum: int, deadline: float, grace: float, retries: int, resumes: int) -> RoundTerms:
-    counts = (("rounds", rounds, 1), ("quorum", quorum, 1), ("retries", retries, 0), ("resumes", resumes, 0))
+def _terms(
+    rounds: int,
+    quorum: int,
+    deadline: float,
+    grace: float,
+    retries: int,
+    resumes: int,
+    measurements: int,
+    patience: Patience | None,
+) -> RoundTerms:
+    counts = (
+        ("rounds", rounds, 1),
+        ("quorum", quorum, 1),
+        ("retries", retries, 0),
+        ("resumes", resumes, 0),
+        ("measurements", measurements, 1),
+    )
     for name, value, least in counts:
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise BadInput(
@@ -318,7 +347,14 @@ def _terms(rounds: int, quorum: int, deadline: float, grace: float, retries: int
             "give seconds",
         )
     return RoundTerms(
-        rounds=rounds, quorum=quorum, deadline_s=deadline, grace_s=grace, retries=retries, resumes=resumes
+        rounds=rounds,
+        quorum=quorum,
+        deadline_s=deadline,
+        grace_s=grace,
+        retries=retries,
+        resumes=resumes,
+        measurements=measurements,
+        patience=patience,
     )
 
 

@@ -85,6 +85,8 @@ def _what_it_is(job: Job, model: ModelView, document: ExperimentView) -> str:
         f"- **Experiment**: {job.experiment}, asked by {asked_by}",
         f"- **When** (UTC): {_when(document)}",
     ]
+    if document.ended_early:
+        lines.append(f"- **Ended early**: {_inline(document.ended_early)}")
     return "\n".join(lines)
 
 

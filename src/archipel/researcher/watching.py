@@ -17,6 +17,7 @@ _ASK_AGAIN = frozenset(
     {
         EventKind.APPROVAL,
         EventKind.ARGUMENTS,
+        EventKind.ENDING,
         EventKind.INTERRUPTED,
         EventKind.ROUND_COMMITTED,
         EventKind.ROUND_FAILED,
@@ -84,7 +85,8 @@ def _stopped(name: str, state: ExperimentState | None) -> str:
         )
     return (
         f"you stopped watching; the experiment continues at the server: `{command} watch {name}` shows it again, "
-        f"`{command} cancel {name}` ends it (in Python: .watch(), .cancel())"
+        f"`{command} finish {name}` ends it early with its results, `{command} cancel {name}` ends it without (in "
+        "Python: .watch(), .finish(), .cancel())"
     )
 
 

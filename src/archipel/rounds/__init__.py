@@ -6,12 +6,20 @@ and plans cannot tell whether the fleet is deployed or simulated.
 
 from archipel.rounds.accounting import check_releases, check_what_leaves
 from archipel.rounds.attempts import check_attempts_left
+from archipel.rounds.early_end import ASKED_FOR, check_can_finish
 from archipel.rounds.experiment_store import ExperimentProgress, ExperimentStore, Kept, Opened, SiteRecord, StageRecord
 from archipel.rounds.fleet import Accepted, Delivered, Failed, Fleet, FleetEvent, Lost, Nudged, Returned
 from archipel.rounds.loop import ExperimentLoop
 from archipel.rounds.memory_store import MemoryExperimentStore, model_path
 from archipel.rounds.named_models import NamedModel, named_after, named_at_start, names_given
-from archipel.rounds.stages import ENSEMBLE, Stage, most_attempts, next_stage, stages_after_training
+from archipel.rounds.stages import (
+    ENSEMBLE,
+    Stage,
+    most_attempts,
+    most_measurements,
+    next_stage,
+    stages_after_training,
+)
 from archipel.rounds.tables import (
     EXPERIMENT_TABLE,
     SITE_TABLE,
@@ -23,6 +31,7 @@ from archipel.rounds.tables import (
 from archipel.vocabulary.states import ExperimentState, ParticipantStatus
 
 __all__ = [
+    "ASKED_FOR",
     "ENSEMBLE",
     "EXPERIMENT_TABLE",
     "SITE_TABLE",
@@ -50,10 +59,12 @@ __all__ = [
     "StageRecord",
     "UpdateVerdict",
     "check_attempts_left",
+    "check_can_finish",
     "check_releases",
     "check_what_leaves",
     "model_path",
     "most_attempts",
+    "most_measurements",
     "named_after",
     "named_at_start",
     "names_given",

@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from archipel.governance import record_hash
 from archipel.privacy import UpdateSums, only_sums, steps_of
 from archipel.rounds.experiment_store import Opened, SiteRecord, StageRecord
+from archipel.rounds.tables import ENDED
 from archipel.vocabulary import (
     BadInput,
+    Conflict,
     ErrorCode,
     Job,
     MetricSum,
@@ -18,6 +20,7 @@ from archipel.vocabulary import (
     Update,
 )
 from archipel.vocabulary.bounds import MOST_COUNTED
+from archipel.vocabulary.remedies import Nothing
 from archipel.vocabulary.states import ParticipantStatus
 
 
@@ -41,6 +44,20 @@ def check_what_leaves(job: Job, update: Update) -> None:
             cause = f"{field} may leave a site only in a sum"
             remedy = "write it into the update's file, or set privacy.release to individually in a new job"
             raise BadInput(update.thing, cause, remedy, code=ErrorCode.BAD_UPDATE, values={"field": field})
+
+
+def check_counts(job: Job, opened: Opened, site: str, update: Update, has_file: bool) -> None:
+    """Raise unless this update may count now, or is one that counts already, sent again."""
+    thing = update.key.update_of(site)
+    state = opened.sites.get(site)
+    if update.key != opened.task.key or state is None or (state in ENDED and state is not ParticipantStatus.DELIVERED):
+        cause = f"the round is closed to it ({state})" if state else "that round is not open"
+        raise Conflict(thing, cause, "no action is needed", code=ErrorCode.ROUND_CLOSED, command=Nothing())
+    if site in opened.updates:
+        if opened.updates[site] != update:
+            raise Conflict(thing, "another update counts already", "send the first again", code=ErrorCode.REPLAYED)
+        return
+    check_update(job, opened.task, update, has_file)
 
 
 def check_update(job: Job, task: Task, update: Update, has_file: bool) -> None:

@@ -7,7 +7,7 @@ refused, so the loop stops there, and a resume is refused.
 from __future__ import annotations
 
 from archipel.rounds.experiment_store import ExperimentProgress
-from archipel.rounds.stages import ENSEMBLE, Stage, next_stage, stages_after_training
+from archipel.rounds.stages import ENSEMBLE, Stage, last_round, next_stage, stages_after_training
 from archipel.vocabulary import Conflict, Job, Thing
 from archipel.vocabulary.counting import pluralise
 
@@ -21,8 +21,10 @@ def next_possible_stage(job: Job, progress: ExperimentProgress) -> Stage | None:
     A site whose local training failed has no model to validate; the record of that stage says why.
     """
     possible = ("", ENSEMBLE, *progress.local_models)
-    impossible = [stage for stage in stages_after_training(job) if stage.about not in possible]
-    return next_stage(job, progress.rounds_done, {*progress.done, *impossible})
+    early = progress.ending is not None
+    last = last_round(job, progress.rounds_done, early)
+    impossible = [stage for stage in stages_after_training(job, last) if stage.about not in possible]
+    return next_stage(job, progress.rounds_done, {*progress.done, *impossible}, ends_early=early)
 
 
 def is_used_up(job: Job, progress: ExperimentProgress, stage: Stage) -> bool:

@@ -77,7 +77,8 @@ class ExperimentProgress:
 
     ``rounds_done`` rounds of training are committed and the later stages in ``done``; ``attempts`` counts those made
     at a stage that is not, and ``tries`` those of them that failed since the experiment's state last changed.
-    ``memory`` is what the strategy keeps after the last committed round, by name.
+    ``memory`` is what the strategy keeps after the last committed round, by name. ``ending`` is why no further round
+    begins; None for an experiment that continues to its last. ``best_round`` made the model that is the best so far.
     """
 
     state: ExperimentState
@@ -92,6 +93,8 @@ class ExperimentProgress:
     pause_after: int | None = None
     tries: int = 0
     memory: Mapping[str, Hash] = field(default_factory=dict)
+    ending: str | None = None
+    best_round: int | None = None
 
 
 NO_MEMORY: Mapping[str, Kept] = MappingProxyType({})
@@ -105,6 +108,12 @@ class ExperimentStore(Protocol):
 
     def passes(self) -> dict[int, dict[str, Value]]:
         """The arguments of each committed round of training, by its number."""
+
+    def measured(self, metric: str, after: int) -> dict[int, MetricSum | None]:
+        """What each committed round of training after round ``after`` measured of a validation metric, by its number.
+
+        A round measures the model that it starts from; None where no site reported the metric.
+        """
 
     def open(self, opened: Opened) -> None:
         """A stage's attempt begins."""
@@ -147,8 +156,14 @@ class ExperimentStore(Protocol):
     def stall(self, reason: str) -> None:
         """The experiment cannot continue by itself and pauses, with the reason as text."""
 
-    def finish(self) -> None:
-        """All stages are done."""
+    def stepped(self) -> None:
+        """The one round that was asked for is done, and its model is measured: the experiment pauses."""
+
+    def end_early(self, reason: str) -> None:
+        """No further round begins, with the reason as text; what follows the last round comes next."""
+
+    def finish(self, reason: str | None = None) -> None:
+        """All stages are done; ``reason`` is why this is before the job's last round, if it is."""
 
     def refused(self, key: TaskKey, sites: Sequence[str]) -> None:
         """An attempt was cancelled while it was open."""

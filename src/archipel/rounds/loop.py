@@ -14,12 +14,14 @@ from typing import Any, TypeVar
 import structlog
 
 from archipel.rounds.absences import Waiting, absent, never_complete, short_since, waiting_in
-from archipel.rounds.accounting import check_update, stage_record
+from archipel.rounds.accounting import check_counts, stage_record
 from archipel.rounds.aggregation import Aggregated, UnusableSum, aggregate
 from archipel.rounds.attempts import NEW_JOB, is_used_up, next_possible_stage, used_up
+from archipel.rounds.early_end import Course, has_stepped, measurement_due, why_it_ends
 from archipel.rounds.experiment_store import ExperimentProgress, ExperimentStore, Opened
 from archipel.rounds.fleet import Accepted, Delivered, Failed, Fleet, FleetEvent, Lost, Nudged, Returned
-from archipel.rounds.stages import ENSEMBLE, Stage
+from archipel.rounds.stage_tasks import task_of
+from archipel.rounds.stages import Stage
 from archipel.rounds.tables import ENDED, ParticipantEvent, UpdateVerdict, next_site_state, verdict
 from archipel.tensors import NotFiniteResult, NotFiniteUpdate
 from archipel.vocabulary import (
@@ -28,11 +30,7 @@ from archipel.vocabulary import (
     Failure,
     Job,
     RoundClosed,
-    Task,
-    TaskKey,
     TaskKind,
-    TrainingPass,
-    Update,
 )
 from archipel.vocabulary.counting import pluralise
 from archipel.vocabulary.remedies import Nothing
@@ -55,6 +53,8 @@ class ExperimentLoop:
         self._began = self._not_before = clock()
         self._told: Waiting | None = None
         self._for_good = ""
+        self._has_stalled = False
+        self._course = Course(job)
 
     async def run(self) -> ExperimentState:
         """Continue where the experiment store ends; returns the state in which nothing is left to do."""
@@ -62,7 +62,15 @@ class ExperimentLoop:
             progress = await _in_thread(self.store.progress)
             opened = progress.opened
             if opened is None:
-                if progress.state is not ExperimentState.RUNNING:
+                is_running = progress.state is ExperimentState.RUNNING
+                if is_running and await self._loses_patience(progress):
+                    continue
+                if not is_running or has_stepped(self.job, progress):
+                    if await self._measure_newest(progress):
+                        continue
+                    if is_running:
+                        await self._turn(self.store.stepped)
+                        continue
                     await self._tell(self._told.ended() if self._told else Waiting())
                     return progress.state
                 if not self._for_good and self.clock() < self._not_before:
@@ -89,38 +97,83 @@ class ExperimentLoop:
     async def _open_next(self, progress: ExperimentProgress) -> Opened | None:
         stage = next_possible_stage(self.job, progress)
         if stage is None:
-            await self._turn(self.store.finish)
+            await self._turn(self.store.finish, why_it_ends(self.job, progress))
             return None
         quorum = self._quorum(stage)
         if len(progress.invited) < quorum:
             reason = (
                 f"{stage}: {len(progress.invited)} sites have approved, the quorum is {quorum}; approve at more sites"
             )
-            await self._turn(self.store.stall, reason)
+            await self._stall(reason)
             return None
         made, ends = progress.attempts.get(stage, 0), is_used_up(self.job, progress, stage)
-        if self._for_good or ends or progress.tries > self.job.terms.retries:
-            tried = f"{stage} was tried {pluralise(progress.tries or made, 'time')} without its quorum of {quorum}"
+        if not made:
+            # What failed before was a round that an early end passes over.
+            self._for_good = ""
+        tries = min(progress.tries, made)
+        if self._for_good or ends or tries > self.job.terms.retries:
+            tried = f"{stage} was tried {pluralise(tries or made, 'time')} without its quorum of {quorum}"
             why = f", and would fail again: {self._for_good}" if self._for_good else "; see the sites' failures"
             way_on = f"; {used_up(self.job, stage)}: {NEW_JOB}" if ends else ""
             self._for_good = ""
-            await self._turn(self.store.stall, tried + why + way_on)
+            await self._stall(tried + why + way_on)
             return None
         since = absent(self.fleet, progress.invited)
         if len(progress.invited) - len(since) < quorum:
             await self._await_quorum(stage, quorum, len(progress.invited), since)
             return None
-        attempt = made + 1
-        passes = self.job.terms.rounds if stage.kind is TaskKind.LOCAL else 1
+        return await self._opened(stage, made + 1, progress)
+
+    async def _opened(self, stage: Stage, attempt: int, progress: ExperimentProgress) -> Opened:
+        self._has_stalled, is_local = False, stage.kind is TaskKind.LOCAL
+        arguments = await _in_thread(self.store.passes) if is_local else {stage.round: progress.arguments}
+        passes = stage.round if is_local else 1
         opened = Opened(
             stage=stage,
             attempt=attempt,
-            task=await self._task(stage, attempt, progress),
+            task=task_of(self.job, self.job_hash, stage, attempt, progress, arguments),
             sites=dict.fromkeys(progress.invited, ParticipantStatus.INVITED),
             remaining_s=self.job.terms.deadline_s * passes,
         )
         await _in_thread(self.store.open, opened)
         return opened
+
+    async def _loses_patience(self, progress: ExperimentProgress) -> bool:
+        """End the experiment early if its rule says so now, by what its rounds measured."""
+        rule, course = self.job.terms.patience, self._course
+        if rule is None or progress.ending is not None or progress.rounds_done >= self.job.terms.rounds:
+            return False
+        if course.rounds < progress.rounds_done:
+            course.take(await _in_thread(self.store.measured, rule.metric, course.rounds))
+        if course.is_over:
+            await self._turn(self.store.end_early, rule.in_words)
+        return course.is_over
+
+    async def _measure_newest(self, progress: ExperimentProgress) -> bool:
+        """Measure the newest model after a step or a pause, once; False when there is nothing to measure or to wait
+        for.
+
+        It waits for sites no longer than their grace: what is missed here is measured at the start of the next round.
+        """
+        stage = measurement_due(self.job, progress)
+        if stage is None or self._has_stalled or len(progress.invited) < self.job.terms.quorum:
+            return False
+        since, spare = absent(self.fleet, progress.invited), len(progress.invited) - self.job.terms.quorum
+        if len(since) > spare:
+            until = max(self._began, short_since(since, spare)) + self.job.terms.grace_s
+            if self.clock() >= until:
+                return False
+            await self._tell(Waiting(dict.fromkeys(sorted(since), until)))
+            await self._rest(until)
+            return True
+        await self._conduct(await self._opened(stage, 1, progress), 0)
+        # It is tried once, and its failure says nothing of the next round.
+        self._for_good, self._not_before = "", self.clock()
+        return True
+
+    async def _stall(self, reason: str) -> None:
+        self._has_stalled = True
+        await self._turn(self.store.stall, reason)
 
     async def _await_quorum(self, stage: Stage, quorum: int, invited: int, since: dict[str, float]) -> None:
         """Wait while fewer sites than the quorum are there, as long as a round may last; then pause.
@@ -133,7 +186,7 @@ class ExperimentLoop:
             await self._tell(Waiting(dict.fromkeys(sorted(since), until)))
             await self._rest(until)
         else:
-            await self._turn(self.store.stall, never_complete(stage, quorum, invited, since, terms.deadline_s))
+            await self._stall(never_complete(stage, quorum, invited, since, terms.deadline_s))
 
     async def _tell(self, waiting: Waiting) -> None:
         """Let people see whom the loop waits for, once until it changes."""
@@ -146,7 +199,7 @@ class ExperimentLoop:
                 _log.info("sites are not connected", experiment=experiment, awaited_s=rounded, not_awaited=waiting.away)
             await _in_thread(self.store.awaiting, seconds, waiting.away)
 
-    async def _turn(self, turn: Callable[..., None], *words: str) -> None:
+    async def _turn(self, turn: Callable[..., None], *words: str | None) -> None:
         try:
             await _in_thread(turn, *words)
         except Conflict as error:
@@ -155,22 +208,6 @@ class ExperimentLoop:
 
     def _quorum(self, stage: Stage) -> int:
         return 1 if stage.kind is TaskKind.LOCAL else self.job.terms.quorum
-
-    async def _task(self, stage: Stage, attempt: int, progress: ExperimentProgress) -> Task:
-        key = TaskKey(
-            experiment=self.job.experiment, round=stage.round, attempt=attempt, kind=stage.kind, about=stage.about
-        )
-        models: tuple[str, ...] = (progress.model,)
-        passes: tuple[TrainingPass, ...] = (TrainingPass(round=stage.round, arguments=progress.arguments),)
-        if stage.kind is TaskKind.LOCAL:
-            models = (self.job.initial_model,)
-            made = await _in_thread(self.store.passes)
-            passes = tuple(TrainingPass(round=number, arguments=made[number]) for number in sorted(made))
-        elif stage.about == ENSEMBLE:
-            models = tuple(model for _, model in sorted(progress.local_models.items()))
-        elif stage.about:
-            models = (progress.local_models[stage.about],)
-        return Task(key=key, job_hash=self.job_hash, models=models, passes=passes)
 
     async def _conduct(self, opened: Opened, tries: int) -> None:
         """Run one attempt from open to closed, or until the experiment is cancelled; ``tries`` failed before it."""
@@ -255,7 +292,7 @@ class ExperimentLoop:
     async def _receive(self, opened: Opened, event: Delivered) -> None:
         site, update = event.site, event.update
         try:
-            self._check(opened, site, update, event.tensor_file is not None)
+            check_counts(self.job, opened, site, update, event.tensor_file is not None)
             if site not in opened.updates:
                 await _in_thread(self.store.delivered, update.key, site, update, event.tensor_file)
                 opened.updates[site] = update
@@ -268,23 +305,6 @@ class ExperimentLoop:
             return
         if not event.settled.done():
             event.settled.set_result(None)
-
-    def _check(self, opened: Opened, site: str, update: Update, has_file: bool) -> None:
-        """Raise unless this update may count now, or is one that counts already, sent again."""
-        thing = update.key.update_of(site)
-        state = opened.sites.get(site)
-        if (
-            update.key != opened.task.key
-            or state is None
-            or (state in ENDED and state is not ParticipantStatus.DELIVERED)
-        ):
-            cause = f"the round is closed to it ({state})" if state else "that round is not open"
-            raise Conflict(thing, cause, "no action is needed", code=ErrorCode.ROUND_CLOSED, command=Nothing())
-        if site in opened.updates:
-            if opened.updates[site] != update:
-                raise Conflict(thing, "another update counts already", "send the first again", code=ErrorCode.REPLAYED)
-            return
-        check_update(self.job, opened.task, update, has_file)
 
     async def _close(self, opened: Opened, seconds: float, tries: int) -> bool:
         """Close the attempt; False when the fold found a faulty update and the verdict must be made again."""

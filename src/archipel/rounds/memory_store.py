@@ -11,11 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from archipel.rounds.attempts import check_attempts_left
+from archipel.rounds.early_end import ASKED_FOR, check_can_finish
 from archipel.rounds.experiment_store import NO_MEMORY, ExperimentProgress, Kept, Opened, StageRecord
-from archipel.rounds.named_models import MEMORY, named_after, named_at_start
+from archipel.rounds.named_models import BEST, MEMORY, named_after, named_at_start
 from archipel.rounds.tables import ExperimentVerb, next_state
 from archipel.tensors import blob_hash
-from archipel.vocabulary import Failure, Job, RoundClosed, TaskKey, TaskKind, Update, Value
+from archipel.vocabulary import Failure, Job, MetricSum, RoundClosed, TaskKey, TaskKind, Update, Value
 from archipel.vocabulary.states import ExperimentState, ParticipantStatus
 
 
@@ -43,6 +44,7 @@ class MemoryExperimentStore:
         self._passes: dict[int, dict[str, Value]] = {}
         self.invited = tuple(invited if invited is not None else job.sites)
         self.pause_after: int | None = None
+        self.ending: str | None = None
         self.awaited: dict[str, float] = {}
         self.away: tuple[str, ...] = ()
         self._opened: Opened | None = None
@@ -52,9 +54,15 @@ class MemoryExperimentStore:
     def control(self, verb: ExperimentVerb) -> None:
         """A person's verb. Raises Conflict when the state does not allow it, or the attempts are used up."""
         state = next_state(self.job.experiment, self.state, verb)
+        finishes = verb is ExperimentVerb.FINISH
+        if finishes:
+            check_can_finish(self.job, self.progress())
         if self.state is ExperimentState.PAUSED and state is ExperimentState.RUNNING:
-            check_attempts_left(self.job, self.progress())
-        self.state, self._tries = state, 0
+            progress = self.progress()
+            check_attempts_left(self.job, replace(progress, ending=ASKED_FOR) if finishes else progress)
+        if finishes and self.ending is None:
+            self.ending = ASKED_FOR
+        self.state, self._tries, self.pause_after = state, 0, None
         if verb is ExperimentVerb.STEP:
             done = [record.stage.round for record in self.records if record.committed]
             self.pause_after = max(done, default=0) + 1
@@ -64,6 +72,7 @@ class MemoryExperimentStore:
         done = {record.stage for record in self.records if record.committed}
         attempts = {record.stage: record.attempt for record in self.records if record.stage not in done}
         trained = sum(stage.kind is TaskKind.TRAIN for stage in done)
+        best = self.named.get(BEST)
         return ExperimentProgress(
             state=self.state,
             rounds_done=trained,
@@ -79,11 +88,18 @@ class MemoryExperimentStore:
             memory={
                 name.removeprefix(MEMORY): kept.model for name, kept in self.named.items() if name.startswith(MEMORY)
             },
+            ending=self.ending,
+            best_round=best.round if best else None,
         )
 
     def passes(self) -> dict[int, dict[str, Value]]:
         """The arguments of each round of training, by its number."""
         return dict(self._passes)
+
+    def measured(self, metric: str, after: int) -> dict[int, MetricSum | None]:
+        """What the committed rounds measured, by their number."""
+        trained = self.committed(TaskKind.TRAIN)
+        return {one.stage.round: one.validation.get(metric) for one in trained if one.stage.round > after}
 
     def open(self, opened: Opened) -> None:
         """A stage's attempt begins."""
@@ -151,17 +167,25 @@ class MemoryExperimentStore:
                 self.job, self.named, record, made, {name: kept.hash for name, kept in memory.items()}
             )
             self._delete_unnamed()
-        if record.committed and record.stage.kind is TaskKind.TRAIN and record.stage.round == self.pause_after:
-            self.state, self.pause_after = ExperimentState.PAUSED, None
 
     def stall(self, reason: str) -> None:
         """The experiment pauses with the reason as text."""
         self.state, self.reason = next_state(self.job.experiment, self.state, ExperimentVerb.STALL), reason
         self._tries = 0
 
-    def finish(self) -> None:
+    def stepped(self) -> None:
+        """The step is done."""
+        self.state = next_state(self.job.experiment, self.state, ExperimentVerb.PAUSE)
+        self.pause_after, self._tries = None, 0
+
+    def end_early(self, reason: str) -> None:
+        """No further round begins."""
+        self.ending, self._tries = reason, 0
+
+    def finish(self, reason: str | None = None) -> None:
         """All stages are done."""
-        self.state = next_state(self.job.experiment, self.state, ExperimentVerb.FINISH)
+        self.state = next_state(self.job.experiment, self.state, ExperimentVerb.COMPLETE)
+        self.reason = reason or ""
 
     def refused(self, key: TaskKey, sites: Sequence[str]) -> None:
         """An attempt was cancelled while it was open."""

@@ -93,9 +93,10 @@ class ExperimentVerb(StrEnum):
     STEP = "step"
     PAUSE = "pause"
     RESUME = "resume"
+    FINISH = "finish"
     CANCEL = "cancel"
     STALL = "stall"
-    FINISH = "finish"
+    COMPLETE = "complete"
 
 
 _X, _V = ExperimentState, ExperimentVerb
@@ -104,14 +105,16 @@ EXPERIMENT_TABLE: dict[tuple[ExperimentState, ExperimentVerb], ExperimentState] 
     (_X.WAITING, _V.STEP): _X.RUNNING,
     (_X.WAITING, _V.CANCEL): _X.CANCELLED,
     (_X.RUNNING, _V.PAUSE): _X.PAUSED,
+    (_X.RUNNING, _V.FINISH): _X.RUNNING,
     (_X.RUNNING, _V.CANCEL): _X.CANCELLED,
     (_X.RUNNING, _V.STALL): _X.PAUSED,
-    (_X.RUNNING, _V.FINISH): _X.FINISHED,
+    (_X.RUNNING, _V.COMPLETE): _X.FINISHED,
     (_X.PAUSED, _V.STEP): _X.RUNNING,
     (_X.PAUSED, _V.RESUME): _X.RUNNING,
     (_X.PAUSED, _V.START): _X.RUNNING,
+    (_X.PAUSED, _V.FINISH): _X.RUNNING,
     (_X.PAUSED, _V.CANCEL): _X.CANCELLED,
-    (_X.PAUSED, _V.FINISH): _X.FINISHED,
+    (_X.PAUSED, _V.COMPLETE): _X.FINISHED,
     (_X.PAUSED, _V.STALL): _X.PAUSED,
 }
 """Every step an experiment may take; a pair that is not here is refused."""
@@ -121,7 +124,7 @@ def next_state(experiment: str, state: ExperimentState, verb: ExperimentVerb) ->
     """The state after the verb. Raises Conflict that lists what is possible now."""
     if (state, verb) in EXPERIMENT_TABLE:
         return EXPERIMENT_TABLE[state, verb]
-    inner = (_V.STALL, _V.FINISH)
+    inner = (_V.STALL, _V.COMPLETE)
     possible = [known for at, known in EXPERIMENT_TABLE if at is state and known not in inner]
     remedy = f"possible now: {', '.join(possible)}" if possible else "create a new experiment"
     raise Conflict(

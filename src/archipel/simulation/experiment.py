@@ -69,7 +69,7 @@ async def _run(
     job: Job, store: MemoryExperimentStore, handlers: Mapping[str, Handler], died: asyncio.Future[None] | None = None
 ) -> None:
     """Run the experiment to its end; ``died`` ends it early with its error."""
-    fleet = SimulatedFleet(handlers)
+    fleet = SimulatedFleet(handlers, job)
     store.control(ExperimentVerb.START)
     running = asyncio.ensure_future(ExperimentLoop(job, job_hash(job), store, fleet).run())
     awaited: set[asyncio.Future[Any]] = {running} if died is None else {running, died}

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from archipel.rounds import Accepted, Delivered, Failed, FleetEvent
 from archipel.tasks import Handler, StartingModels, failure_of
-from archipel.vocabulary import RoundClosed, Task, TaskKey
+from archipel.vocabulary import Job, RoundClosed, Task, TaskKey
 
 
 class SimulatedFleet:
@@ -16,11 +16,11 @@ class SimulatedFleet:
     ``problems`` keeps the full text of every error, which a deployed site would keep to itself.
     """
 
-    def __init__(self, sites: Mapping[str, Handler]) -> None:
+    def __init__(self, sites: Mapping[str, Handler], job: Job) -> None:
         self.events: asyncio.Queue[FleetEvent] = asyncio.Queue()
         self.problems: dict[str, Exception] = {}
         self._sites = dict(sites)
-        self._models = {site: StartingModels() for site in sites}
+        self._models = {site: StartingModels(job) for site in sites}
         self._running: set[asyncio.Task[None]] = set()
 
     def absent_since(self, site: str) -> float | None:

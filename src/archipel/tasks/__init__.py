@@ -4,6 +4,7 @@ The deployed site and the simulated one run the same steps. It knows tasks, upda
 sockets, the sandbox or how a site keeps its rows (those come in as values of the shapes below).
 """
 
+from archipel.tasks.between_rounds import KnownRounds, check_between_rounds, ends_experiment
 from archipel.tasks.computing import Compute, Trained, Trainer
 from archipel.tasks.failing import failure_of, sentence_of
 from archipel.tasks.handling import (
@@ -24,6 +25,7 @@ __all__ = [
     "Compute",
     "Handler",
     "Idempotent",
+    "KnownRounds",
     "LocalUpdate",
     "MemoryTaskStore",
     "RequirePermission",
@@ -32,8 +34,10 @@ __all__ = [
     "Trained",
     "Trainer",
     "WaitForSpace",
+    "check_between_rounds",
     "check_starting_models",
     "check_task_of_job",
+    "ends_experiment",
     "failure_of",
     "no_waiting",
     "reusable_file",

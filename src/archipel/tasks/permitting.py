@@ -1,7 +1,8 @@
 """Whether a task is one of the approved job's: a stage that its rounds make, with the models and passes that it needs.
 
 The server sends tasks; the job, which the site approved, says which tasks there are. A task that no experiment of this
-job would need is refused, so that a server gains nothing by sending it.
+job would need is refused, so that a server gains nothing by sending it. An experiment may end after any round of its
+job; whether this one has come so far is asked in ``between_rounds``.
 """
 
 from __future__ import annotations
@@ -33,7 +34,11 @@ def _stage(job: Job, task: Task) -> str:
     if key.round > rounds:
         return f"round {key.round} is beyond the job's {rounds}"
     stage = Stage(kind=key.kind, round=key.round, about=key.about)
-    return "" if stage in stages_after_training(job) else f"{stage} is not a stage of the job"
+    return (
+        ""
+        if key.round >= 1 and stage in stages_after_training(job, key.round)
+        else f"{stage} is not a stage of the job"
+    )
 
 
 def _models(job: Job, task: Task) -> str:
@@ -47,8 +52,9 @@ def _models(job: Job, task: Task) -> str:
 def _passes(job: Job, task: Task) -> str:
     rounds = [one.round for one in task.passes]
     if task.key.kind is TaskKind.LOCAL:
-        whole = rounds == list(range(1, job.terms.rounds + 1))
-        return "" if whole else f"has {len(rounds)} passes that are not those of the job's {job.terms.rounds} rounds"
+        # Counted first: the list of a round that no job has may be longer than memory.
+        whole = len(rounds) == task.key.round and rounds == list(range(1, task.key.round + 1))
+        return "" if whole else f"has {len(rounds)} passes that are not those of rounds 1 to {task.key.round}"
     return "" if rounds == [task.key.round] else f"has passes that are not the one of round {task.key.round}"
 
 

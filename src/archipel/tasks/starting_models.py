@@ -7,8 +7,11 @@ a round's result names the model of the last committed result of that round whic
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from archipel.rounds import Stage
-from archipel.vocabulary import Conflict, ErrorCode, Hash, RoundClosed, Task, TaskKey, TaskKind, Thing
+from archipel.tasks.between_rounds import KnownRounds, check_between_rounds, ends_experiment
+from archipel.vocabulary import Conflict, ErrorCode, Hash, Job, RoundClosed, Task, TaskKey, TaskKind, Thing
 
 
 def round_before(key: TaskKey) -> int | None:
@@ -40,21 +43,30 @@ def _other_model(task: Task, than: str) -> Conflict:
 
 
 class StartingModels:
-    """What one site of a simulation knows of the models that its tasks must start from."""
+    """What one site of a simulation knows of the rounds, and of the models that its tasks must start from."""
 
-    def __init__(self) -> None:
+    def __init__(self, job: Job) -> None:
+        self._job, self._known = job, KnownRounds()
         self._first: dict[Stage, tuple[Hash, ...]] = {}
         self._made: dict[int, Hash] = {}
 
     def begin(self, task: Task) -> None:
-        """Note a task. Raises Conflict (code not-approved) for one that names other models than it must."""
+        """Note a task. Raises Conflict (code not-approved) for one that names other models than it must, or that the
+        job does not need now.
+        """
         stage = Stage(kind=task.key.kind, round=task.key.round, about=task.key.about)
         before = round_before(task.key)
         made = None if before is None else self._made.get(before)
         check_starting_models(task, self._first.get(stage), made)
+        check_between_rounds(self._job, task, self._known)
         self._first.setdefault(stage, task.models)
+        if stage.measures_federated and stage.round < self._job.terms.rounds:
+            self._known = replace(self._known, measured=self._known.measured | {stage.round})
+        elif ends_experiment(task.key):
+            self._known = replace(self._known, ended=stage.round)
 
     def settle(self, closed: RoundClosed) -> None:
         """Note the result of a stage."""
         if closed.committed and closed.kind is TaskKind.TRAIN and closed.model is not None:
             self._made[closed.round] = closed.model
+            self._known = replace(self._known, closed=max(self._known.closed, closed.round))

@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, StringConstraints, model_validator
 
 from archipel.vocabulary.bounds import EXACT, LONGEST_TEXT, MOST_METRICS, MOST_PARAMETERS, MOST_ROUNDS, MOST_SITES
+from archipel.vocabulary.counting import pluralise
 from archipel.vocabulary.lineage import Lineage
 from archipel.vocabulary.metrics import MetricSpec
 from archipel.vocabulary.names import ExperimentId, Hash, Name, SiteName
@@ -72,12 +73,35 @@ class PrivacyTerms(Record):
     steps: Annotated[Many[StepTerms], Field(max_length=MOST_STEPS)] = ()
 
 
+class Patience(Record):
+    """When an experiment ends by itself: after so many rounds in a row without a gain in a validation metric.
+
+    A model gains when it is better than every model that counted as a gain before, by ``smallest_gain`` or more; with 0
+    any better value counts. The untrained initial model is the first that later ones are compared with.
+
+    >>> Patience(metric="dice", rounds=5, smallest_gain=0.01).in_words
+    'no gain of 0.01 in dice for 5 rounds'
+    """
+
+    metric: Name
+    rounds: Annotated[int, Field(ge=1, le=MOST_ROUNDS)]
+    smallest_gain: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+
+    @property
+    def in_words(self) -> str:
+        """The reason for which it ends an experiment."""
+        gain = f"gain of {self.smallest_gain:g}" if self.smallest_gain else "gain"
+        return f"no {gain} in {self.metric} for {pluralise(self.rounds, 'round')}"
+
+
 class RoundTerms(Record):
-    """How many rounds there are, and how long each waits.
+    """How many rounds there are, how long each waits, and when the experiment ends before the last one.
 
     ``quorum`` sites must deliver; ``deadline_s`` bounds a round; a lost site is awaited ``grace_s`` seconds;
     a round without quorum is tried again ``retries`` times, then the experiment pauses. ``resumes`` bounds the attempts
-    at a round: it is tried at most as often as it would be if it were resumed so many times.
+    at a round: it is tried at most as often as it would be if it were resumed so many times. ``patience`` ends the
+    experiment early by itself. ``measurements`` bounds how often the federated model is measured between rounds: after
+    a step or a pause, and once where the experiment ends early.
     """
 
     rounds: Annotated[int, Field(ge=1, le=MOST_ROUNDS)]
@@ -86,6 +110,8 @@ class RoundTerms(Record):
     grace_s: Annotated[float, Field(ge=0)] = 300.0
     retries: Annotated[int, Field(ge=0, le=100)] = 2
     resumes: Annotated[int, Field(ge=0, le=100)] = 10
+    patience: Patience | None = None
+    measurements: Annotated[int, Field(ge=1, le=MOST_ROUNDS)] = 10
 
     @property
     def attempts(self) -> int:
@@ -182,6 +208,10 @@ class Job(Record):
             raise ValueError(f"quorum {self.terms.quorum} is more than the {len(sites)} sites of the roster")
         if self.selection and self.selection.metric not in {metric.name for metric in self.validation}:
             raise ValueError(f"selection metric {self.selection.metric} is not a validation metric of the plan")
+        patience, measured = self.terms.patience, [metric.name for metric in self.validation]
+        if patience and patience.metric not in measured:
+            known = f"it has {', '.join(measured)}" if measured else "it has none"
+            raise ValueError(f"patience metric {patience.metric} is not a validation metric of the plan; {known}")
         if set(self.arguments) != {parameter.name for parameter in self.parameters}:
             raise ValueError("arguments must name every hyper-parameter of the plan and nothing else")
         check_arguments(self.parameters, self.arguments)

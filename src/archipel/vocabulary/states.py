@@ -31,6 +31,7 @@ class ControlVerb(StrEnum):
     PAUSE = "pause"
     RESUME = "resume"
     STEP = "step"
+    FINISH = "finish"
     CANCEL = "cancel"
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from sqlalchemy import (
     ColumnElement,
-    Connection,
     Select,
     Table,
     and_,
@@ -28,7 +27,7 @@ from archipel.server.experiments import journal_heads
 from archipel.server.experiments.attempt_rows import PLACE, at_place, of_experiment
 from archipel.server.experiments.model_rows import keep_models, unnamed
 from archipel.server.experiments.progress_rows import read_progress
-from archipel.server.experiments.states import add_event, newest_awaited, set_state
+from archipel.server.experiments.states import add_event, end_early, newest_awaited, set_state
 from archipel.server.experiments.views import means
 from archipel.server.state import AttemptCancelled, AttemptClosed, AttemptOpened, ServerJournalKind, add_entry, schema
 from archipel.storage import BlobStore, Database, utc_now
@@ -42,7 +41,7 @@ from archipel.transport.rest import (
     UpdateReceived,
 )
 from archipel.transport.rest.events import place_of
-from archipel.vocabulary import Failure, Job, RoundClosed, TaskKey, TaskKind, Update, Value
+from archipel.vocabulary import Failure, Job, MetricSum, RoundClosed, TaskKey, TaskKind, Update, Value
 from archipel.vocabulary.states import ExperimentState, ParticipantStatus, RoundState, TaskState
 
 
@@ -79,6 +78,14 @@ class SqlExperimentStore:
         query = self._of(table).where(table.c.kind == TaskKind.TRAIN, table.c.state == RoundState.COMMITTED)
         with self._database.read() as connection:
             return {row["round"]: json.loads(row["arguments"]) for row in connection.execute(query).mappings()}
+
+    def measured(self, metric: str, after: int) -> dict[int, MetricSum | None]:
+        """What the committed rounds of training after one measured, by their number."""
+        table = schema.rounds
+        counts = (table.c.kind == TaskKind.TRAIN, table.c.state == RoundState.COMMITTED, table.c.round > after)
+        with self._database.read() as connection:
+            rows = connection.execute(self._of(table).where(*counts)).mappings().all()
+        return {row["round"]: StageRecord.model_validate_json(row["record"]).validation.get(metric) for row in rows}
 
     def open(self, opened: Opened) -> None:
         """A stage's attempt begins."""
@@ -214,7 +221,6 @@ class SqlExperimentStore:
                     connection.execute(update(schema.updates).where(self._row(key, site)).values(**values))
             if record.committed:
                 unneeded = keep_models(connection, self.job, record, local_hashes, memory)
-                self._pause_after_step(connection, record)
             kind = RoundCommitted if record.committed else RoundFailed
             ended = kind(
                 **place_of(key),
@@ -234,21 +240,23 @@ class SqlExperimentStore:
                     blobs.delete(blob)
         self.sweep()
 
-    def _pause_after_step(self, connection: Connection, record: StageRecord) -> None:
-        table = schema.experiments
-        row = connection.execute(self._of(table)).mappings().one()
-        if record.stage.kind is TaskKind.TRAIN and row["pause_after"] == record.stage.round:
-            connection.execute(update(table).where(table.c.experiment == self._name).values(pause_after=None))
-            if row["state"] == ExperimentState.RUNNING and record.stage.round < self.job.terms.rounds:
-                set_state(connection, self._name, ExperimentState.PAUSED, "one step was asked for", by=None)
-
     def stall(self, reason: str) -> None:
         """The experiment cannot continue by itself and pauses."""
         self._turn(ExperimentVerb.STALL, reason)
 
-    def finish(self) -> None:
+    def stepped(self) -> None:
+        """The step is done."""
+        self._turn(ExperimentVerb.PAUSE, "one step was asked for")
+
+    def end_early(self, reason: str) -> None:
+        """No further round begins."""
+        with self._database.write() as connection:
+            end_early(connection, self._name, reason, by=None)
+        self._changed()
+
+    def finish(self, reason: str | None = None) -> None:
         """All stages are done."""
-        self._turn(ExperimentVerb.FINISH, None)
+        self._turn(ExperimentVerb.COMPLETE, reason)
 
     def _turn(self, verb: ExperimentVerb, reason: str | None) -> None:
         table = schema.experiments
@@ -256,6 +264,7 @@ class SqlExperimentStore:
             row = connection.execute(self._of(table)).mappings().one()
             state = next_state(self._name, ExperimentState(row["state"]), verb)
             set_state(connection, self._name, state, reason, by=None)
+            connection.execute(update(table).where(table.c.experiment == self._name).values(pause_after=None))
         self._changed()
 
     def refused(self, key: TaskKey, sites: Sequence[str]) -> None:

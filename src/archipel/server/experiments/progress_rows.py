@@ -9,8 +9,9 @@ from pathlib import Path
 from sqlalchemy import Connection, RowMapping, func, or_, select
 
 from archipel.rounds import ExperimentProgress, Opened, Stage
-from archipel.rounds.named_models import MEMORY
+from archipel.rounds.named_models import BEST, MEMORY
 from archipel.server.experiments.attempt_rows import PLACE, of_experiment, stage_of
+from archipel.server.experiments.states import ending_of
 from archipel.server.state import schema
 from archipel.transport.rest import EventKind
 from archipel.vocabulary import Failure, Job, Task, TaskKind, Update
@@ -37,6 +38,8 @@ def read_progress(connection: Connection, job: Job, spool: Path) -> ExperimentPr
     approved = select(schema.approvals.c.site).where(
         schema.approvals.c.experiment == name, schema.approvals.c.state == ApprovalState.APPROVED
     )
+    is_running = experiment["state"] == ExperimentState.RUNNING
+    best = select(schema.models.c.round).where(schema.models.c.experiment == name, schema.models.c.name == BEST)
     attempts: dict[Stage, int] = {}
     for row in rounds:
         attempts[stage_of(row)] = max(attempts.get(stage_of(row), 0), row["attempt"])
@@ -54,6 +57,9 @@ def read_progress(connection: Connection, job: Job, spool: Path) -> ExperimentPr
         pause_after=experiment["pause_after"],
         tries=_tries(connection, job),
         memory={label.removeprefix(MEMORY): blob for label, blob in models.items() if label.startswith(MEMORY)},
+        # One that runs and ends early has its reason; a search through all events at every step would be long.
+        ending=None if is_running and experiment["reason"] is None else ending_of(connection, name),
+        best_round=connection.scalar(best),
     )
 
 
@@ -62,7 +68,7 @@ def _tries(connection: Connection, job: Job) -> int:
 
     More than the job's retries need not be counted.
     """
-    table, kinds = schema.events, (EventKind.ROUND_FAILED, EventKind.ROUND_COMMITTED, EventKind.STATE)
+    table, kinds = schema.events, (EventKind.ROUND_FAILED, EventKind.ROUND_COMMITTED, EventKind.STATE, EventKind.ENDING)
     query = select(table.c.kind).where(table.c.experiment == job.experiment, table.c.kind.in_(kinds))
     newest = connection.scalars(query.order_by(table.c.seq.desc()).limit(job.terms.retries + 1)).all()
     return next((number for number, kind in enumerate(newest) if kind != EventKind.ROUND_FAILED), len(newest))

@@ -10,13 +10,13 @@ import json
 from sqlalchemy import Connection, func, insert, select, update
 
 from archipel.governance import Approval, JournalHead, canonical, check_approval
-from archipel.rounds import ExperimentVerb
+from archipel.rounds import ASKED_FOR, ExperimentVerb
 from archipel.rounds.named_models import MEMORY
 from archipel.rounds.tables import next_state
 from archipel.server.experiments import journal_heads, views
 from archipel.server.experiments.attempt_rows import at_place
 from archipel.server.experiments.parent_models import check_parent
-from archipel.server.experiments.states import add_event, set_state
+from archipel.server.experiments.states import add_event, end_early, ending_of, set_state
 from archipel.server.experiments.submitted_jobs import check_submitted
 from archipel.server.experiments.views import parsed_job
 from archipel.server.membership import MemberRegistry
@@ -169,6 +169,8 @@ class ExperimentRecords:
                         f"wait for {', '.join(waiting)}",
                         values={"approved": len(rows) - len(waiting), "quorum": job.terms.quorum},
                     )
+            if verb is ExperimentVerb.FINISH:
+                end_early(connection, job.experiment, ASKED_FOR, by=by)
             pause_after = None
             if verb is ExperimentVerb.STEP:
                 closed = select(schema.rounds.c.round).where(
@@ -177,7 +179,9 @@ class ExperimentRecords:
                     schema.rounds.c.state == RoundState.COMMITTED,
                 )
                 pause_after = max(connection.scalars(closed), default=0) + 1
-            set_state(connection, job.experiment, state, None, by=by)
+            if state != row["state"]:
+                reason = ending_of(connection, job.experiment) if state is ExperimentState.RUNNING else None
+                set_state(connection, job.experiment, state, reason, by=by)
             changed = update(table).where(table.c.experiment == job.experiment)
             connection.execute(changed.values(pause_after=pause_after))
 

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping
+from dataclasses import replace
 from typing import BinaryIO
 
 import structlog
 from sqlalchemy import Connection, select, update
 
 from archipel.governance import SERVER_JOURNAL, JournalHead, head, job_hash, sign_head
-from archipel.rounds import Delivered, ExperimentLoop, ExperimentVerb, FleetEvent, Nudged, check_attempts_left
+from archipel.rounds import (
+    ASKED_FOR,
+    Delivered,
+    ExperimentLoop,
+    ExperimentVerb,
+    FleetEvent,
+    Nudged,
+    check_attempts_left,
+    check_can_finish,
+)
 from archipel.server.experiments import views
 from archipel.server.experiments.experiment_store import SqlExperimentStore
 from archipel.server.experiments.hub import Hub
@@ -262,8 +272,8 @@ class Experiments:
     async def control(self, experiment: str, verb: ControlVerb, *, by: Actor) -> ExperimentView:
         """Steer it; the experiment as it is then."""
         job, digest, _ = await asyncio.to_thread(self.records.job, experiment)
-        if verb in (ControlVerb.START, ControlVerb.STEP, ControlVerb.RESUME):
-            await asyncio.to_thread(self._check_attempts_left, job, digest)
+        if verb in (ControlVerb.START, ControlVerb.STEP, ControlVerb.RESUME, ControlVerb.FINISH):
+            await asyncio.to_thread(self._check_can_run, job, digest, verb)
         await asyncio.to_thread(self.records.steer, job, ExperimentVerb(verb), by=by)
         if verb is ControlVerb.CANCEL and experiment not in self.hub.fleets:
             for site in job.sites:
@@ -273,8 +283,13 @@ class Experiments:
         await self._notify()
         return await self.get(experiment)
 
-    def _check_attempts_left(self, job: Job, digest: str) -> None:
+    def _check_can_run(self, job: Job, digest: str, verb: ControlVerb) -> None:
         progress = self._book(job, digest).progress()
+        if verb is ControlVerb.FINISH:
+            # Those that wait or are over are refused by their state.
+            if progress.state in (ExperimentState.RUNNING, ExperimentState.PAUSED):
+                check_can_finish(job, progress)
+            progress = replace(progress, ending=ASKED_FOR)
         if progress.state is ExperimentState.PAUSED:
             check_attempts_left(job, progress)
 

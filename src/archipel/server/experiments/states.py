@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, insert, select, update
 
-from archipel.server.state import ExperimentTurned, ServerJournalKind, add_entry, schema
+from archipel.server.state import ExperimentEnding, ExperimentTurned, ServerJournalKind, add_entry, schema
 from archipel.storage import utc_now
-from archipel.transport.rest import EventBody, EventKind, SitesAwaited, StateChanged
+from archipel.transport.rest import Ending, EventBody, EventKind, SitesAwaited, StateChanged
 from archipel.vocabulary import Actor
 from archipel.vocabulary.states import ExperimentState
 
@@ -23,6 +23,25 @@ def newest_awaited(connection: Connection, experiment: str) -> SitesAwaited:
     found = select(table.c.body).where(table.c.experiment == experiment, table.c.kind == EventKind.SITES_AWAITED)
     body = connection.scalar(found.order_by(table.c.seq.desc()).limit(1))
     return SitesAwaited() if body is None else SitesAwaited.model_validate_json(body)
+
+
+def ending_of(connection: Connection, experiment: str) -> str | None:
+    """Why no further round of the experiment begins; None for one that continues to its last."""
+    table = schema.events
+    found = select(table.c.body).where(table.c.experiment == experiment, table.c.kind == EventKind.ENDING)
+    body = connection.scalar(found.order_by(table.c.seq).limit(1))
+    return None if body is None else Ending.model_validate_json(body).reason
+
+
+def end_early(connection: Connection, experiment: str, reason: str, *, by: Actor | None) -> None:
+    """Journal and keep that no further round begins; the first reason stays."""
+    if ending_of(connection, experiment) is not None:
+        return
+    entry = ExperimentEnding(experiment=experiment, reason=reason, by=by.journal_name if by else None)
+    add_entry(connection, ServerJournalKind.EXPERIMENT_ENDING, entry)
+    table = schema.experiments
+    connection.execute(update(table).where(table.c.experiment == experiment).values(reason=reason))
+    add_event(connection, experiment, Ending(reason=reason))
 
 
 def set_state(

@@ -105,7 +105,9 @@ def experiment(database: Database, name: str) -> ExperimentView:
                 "job_hash": row["job_hash"],
                 "arguments": _arguments.validate_json(row["arguments"]),
                 "approvals": [_approval(answer) for answer in answers],
-                "baselines": baselines([record for _, record in measured], _counting_samples(parsed_job(row["job"]))),
+                "baselines": baselines(
+                    [record for _, record in measured], _counting_samples(parsed_job(row["job"])), row["round"]
+                ),
             }
         )
 
@@ -122,10 +124,11 @@ def _counting_samples(job: Job) -> frozenset[str]:
     return frozenset(metric.name for metric in job.validation if metric.counts == SAMPLE)
 
 
-def baselines(records: Iterable[StageRecord], counting_samples: Collection[str]) -> BaselinesView:
+def baselines(records: Iterable[StageRecord], counting_samples: Collection[str], newest: int) -> BaselinesView:
     """The last model, each site's own and their ensemble, each validated at every site.
 
-    ``counting_samples`` names the metrics whose weight is a number of samples.
+    ``counting_samples`` names the metrics whose weight is a number of samples. ``newest`` is the newest round: what
+    was measured after a step or a pause before it is of an older model.
     """
     federated = ensemble = None
     local: dict[str, Measurement] = {}
@@ -139,8 +142,10 @@ def baselines(records: Iterable[StageRecord], counting_samples: Collection[str])
                 (total.weight for name, total in record.validation.items() if name in counting_samples), default=0
             ),
         )
-        if not record.stage.about:
+        if not record.stage.about and record.stage.round == newest:
             federated = measured
+        elif not record.stage.about:
+            continue
         elif record.stage.about == ENSEMBLE:
             ensemble = measured
         else:

@@ -60,7 +60,7 @@ async def experiment(request: Request, experiment: Experiment, _token: Reader) -
     return await context_of(request).experiments.get(experiment)
 
 
-@router.post("/{experiment}/{verb}", summary="Start, pause, resume, step or cancel")
+@router.post("/{experiment}/{verb}", summary="Start, pause, resume, step, finish or cancel")
 async def control(request: Request, experiment: Experiment, verb: ControlVerb, token: Steering) -> ExperimentView:
     """Answers with the experiment after the change; 403 unless an operator asks or who asked for it, 409 if its state
     does not allow it.

@@ -35,6 +35,7 @@ _KINDS = frozenset(
         ServerJournalKind.SITE_REVOKED,
         ServerJournalKind.EXPERIMENT_RUNNING,
         ServerJournalKind.EXPERIMENT_PAUSED,
+        ServerJournalKind.EXPERIMENT_ENDING,
         ServerJournalKind.EXPERIMENT_FINISHED,
         ServerJournalKind.EXPERIMENT_CANCELLED,
         ServerJournalKind.ARGUMENTS_CHANGED,

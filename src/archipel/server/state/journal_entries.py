@@ -34,6 +34,7 @@ class ServerJournalKind(StrEnum):
     EXPERIMENT_SUBMITTED = "experiment-submitted"
     EXPERIMENT_RUNNING = "experiment-running"
     EXPERIMENT_PAUSED = "experiment-paused"
+    EXPERIMENT_ENDING = "experiment-ending"
     EXPERIMENT_FINISHED = "experiment-finished"
     EXPERIMENT_CANCELLED = "experiment-cancelled"
     SITE_APPROVED = "site-approved"
@@ -153,6 +154,14 @@ class ExperimentTurned(Record):
     experiment: str
     state: ExperimentState
     reason: str | None
+    by: str | None
+
+
+class ExperimentEnding(Record):
+    """No further round of an experiment begins, and why; ``by`` is None when its rule of patience says so."""
+
+    experiment: str
+    reason: str
     by: str | None
 
 

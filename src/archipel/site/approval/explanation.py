@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from archipel.data import SampleCounts
 from archipel.data.volumes import ON_TOP, names_in
 from archipel.privacy import declared_metrics, reported_bytes
-from archipel.rounds import most_attempts
+from archipel.rounds import most_attempts, most_measurements
 from archipel.site.state import SandboxRule, SiteSettings
 from archipel.vocabulary import BadInput, HyperParameter, Job, MetricSpec, OptimiserState, Release, StepTerms
 from archipel.vocabulary.counting import pluralise
@@ -240,8 +240,24 @@ def _rounds(job: Job) -> str:
         f"{pluralise(terms.rounds, 'round')} of at most {duration(terms.deadline_s)} each. A round counts when "
         f"{terms.quorum} of {len(job.roster)} sites deliver; one that does not is tried again {again}. This site makes "
         f"at most {pluralise(terms.attempts, 'attempt')} at each round, measurement and baseline, "
-        f"{most_attempts(job):,} in all. You can revoke at any moment; the work stops at once."
+        f"{most_attempts(job):,} in all. {_early_end(job)} You can revoke at any moment; the work stops at once."
     )
+
+
+def _early_end(job: Job) -> str:
+    """What an early end, a step and a pause ask this site for; they need no other approval."""
+    rule = job.terms.patience
+    by_itself = f", or by itself after {rule.in_words}" if rule is not None else ""
+    asked = ["the measurement of the last round's model"] if job.validation else []
+    asked += ["the baselines, with as many passes as there were rounds"] if job.baselines.local else []
+    words = f"It may end before the last round when a person finishes it{by_itself}; "
+    words += f"this asks for nothing but {' and '.join(asked)}." if asked else "this asks for nothing more."
+    if most := most_measurements(job):
+        words += (
+            " Between rounds, after a pause or at an early end, this site measures the model at most "
+            f"{pluralise(most, 'time')}."
+        )
+    return words
 
 
 def _changes(job: Job) -> str:

@@ -1,46 +1,82 @@
-"""Which models a task must start from, as far as this site knows: by the tasks that it took on, and by its journal."""
+"""Which models a task must start from, and how far its experiment is, as far as this site knows: by the tasks that it
+took on, and by its journal.
+"""
 
 from __future__ import annotations
 
 import json
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from functools import lru_cache
 
 from pydantic import ValidationError
-from sqlalchemy import Connection, func, or_, select
+from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
 
 from archipel.site.audit import RoundSettled
 from archipel.site.state import SiteJournalKind, schema
-from archipel.tasks import check_starting_models, round_before
-from archipel.vocabulary import ErrorCode, Hash, Task, TaskKind
+from archipel.tasks import KnownRounds, check_between_rounds, check_starting_models, ends_experiment, round_before
+from archipel.vocabulary import ErrorCode, Hash, Job, RoundClosed, Task, TaskKey, TaskKind
 
-_tasks, _journal = schema.tasks, schema.journal
+_tasks, _journal, _experiments = schema.tasks, schema.journal, schema.experiments
 
 
 def check_models(connection: Connection, task: Task) -> None:
-    """Raise Conflict (code not-approved) unless the task names the models that its stage starts from here."""
+    """Raise Conflict (code not-approved) unless the task names the models that its stage starts from here, and its
+    experiment has come so far.
+    """
     before = round_before(task.key)
     made = None if before is None else _made(connection, task, before)
     check_starting_models(task, _first(connection, task), made)
+    document = select(_experiments.c.job).where(_experiments.c.experiment == task.key.experiment)
+    job = parsed_job(connection.scalars(document).one())
+    check_between_rounds(job, task, known_rounds(connection, job, task))
+
+
+def known_rounds(connection: Connection, job: Job, task: Task) -> KnownRounds:
+    """What this site knows of the rounds of the task's experiment."""
+    measured: set[int] = set()
+    ended: int | None = None
+    columns = (_tasks.c.round, _tasks.c.kind, _tasks.c.about)
+    later = and_(*_taken_on(task), _tasks.c.kind != TaskKind.TRAIN)
+    for row in connection.execute(select(*columns).where(later).distinct().order_by(_tasks.c.round)):
+        key = TaskKey(experiment=job.experiment, round=row.round, kind=TaskKind(row.kind), about=row.about)
+        if ends_experiment(key):
+            ended = key.round if ended is None else ended
+        elif key.round < job.terms.rounds:
+            measured.add(key.round)
+    # Read only for what asks for it: a job without a result has its whole journal read.
+    asked = task.key.kind is not TaskKind.TRAIN and task.key.round < job.terms.rounds
+    return KnownRounds(_newest_closed(connection, task) if asked else 0, frozenset(measured), ended)
+
+
+def holds_result(connection: Connection, closed: RoundClosed) -> bool:
+    """Whether the journal has the result of this very attempt."""
+    with _results(connection, closed.experiment) as results:
+        return any(known.key == closed.key for known in results)
+
+
+def _taken_on(task: Task) -> tuple[ColumnElement[bool], ...]:
+    """Other tasks of the experiment under the same job that were not refused."""
+    # One whose update was made counts whatever was answered to it since.
+    made = _tasks.c["update"].is_not(None)
+    not_refused = or_(
+        made, _tasks.c.failure.is_(None), func.json_extract(_tasks.c.failure, "$.code") != ErrorCode.NOT_APPROVED
+    )
+    same_job = func.json_extract(_tasks.c.task, "$.job_hash") == task.job_hash
+    return _tasks.c.experiment == task.key.experiment, not_refused, same_job
 
 
 def _first(connection: Connection, task: Task) -> tuple[Hash, ...] | None:
     """The models of the first other attempt at the task's stage, under the same job, that was not refused."""
     key = task.key
-    # One whose update was made counts whatever was answered to it since.
-    made = _tasks.c["update"].is_not(None)
-    taken_on = or_(
-        made, _tasks.c.failure.is_(None), func.json_extract(_tasks.c.failure, "$.code") != ErrorCode.NOT_APPROVED
-    )
     query = (
         select(_tasks.c.task)
         .where(
-            _tasks.c.experiment == key.experiment,
+            *_taken_on(task),
             _tasks.c.round == key.round,
             _tasks.c.kind == key.kind,
             _tasks.c.about == key.about,
             _tasks.c.attempt != key.attempt,
-            taken_on,
-            func.json_extract(_tasks.c.task, "$.job_hash") == task.job_hash,
         )
         .order_by(_tasks.c.accepted_at, _tasks.c.attempt)
         .limit(1)
@@ -51,16 +87,36 @@ def _first(connection: Connection, task: Task) -> tuple[Hash, ...] | None:
 
 def _made(connection: Connection, task: Task, before: int) -> Hash | None:
     """The model that round ``before`` made, by the last committed result of it in the journal."""
-    experiment = task.key.experiment
-    settled = select(_tasks.c.attempt).where(
-        _tasks.c.experiment == experiment,
-        _tasks.c.round == before,
-        _tasks.c.kind == TaskKind.TRAIN,
-        _tasks.c.closed_at.is_not(None),
-    )
-    if connection.execute(settled.limit(1)).first() is None:
-        # Spares reading the journal to its first line for a result that it cannot have.
-        return None
+    with _counting(connection, task) as results:
+        return next((closed.model for closed in results if closed.round == before), None)
+
+
+def _newest_closed(connection: Connection, task: Task) -> int:
+    """The last round of training that counts, by the journal; 0 when there is none."""
+    with _counting(connection, task) as results:
+        return max((closed.round for closed in results), default=0)
+
+
+@lru_cache(maxsize=8)
+def parsed_job(document: str) -> Job:
+    """A stored job: a large schema takes milliseconds to check, and every task needs its job."""
+    return Job.model_validate_json(document)
+
+
+@contextmanager
+def _counting(connection: Connection, task: Task) -> Iterator[Iterator[RoundSettled]]:
+    """The results of rounds of training that count under the task's job, newest first."""
+    with _results(connection, task.key.experiment) as results:
+        yield (
+            closed
+            for closed in results
+            if closed.kind is TaskKind.TRAIN and closed.committed and closed.job_hash == task.job_hash
+        )
+
+
+@contextmanager
+def _results(connection: Connection, experiment: str) -> Iterator[Iterator[RoundSettled]]:
+    """The results in the journal that are about an experiment, newest first."""
     lines = (
         select(_journal.c.body)
         .where(
@@ -70,13 +126,12 @@ def _made(connection: Connection, task: Task, before: int) -> Hash | None:
         .order_by(_journal.c.number.desc())
     )
     with closing(connection.scalars(lines)) as bodies:
-        for text in bodies:
-            try:
-                closed = RoundSettled.model_validate_json(text)
-            except ValidationError:
-                # A damaged line is reported by `journal verify`; it says nothing here.
-                continue
-            of_round = (closed.experiment, closed.kind, closed.round) == (experiment, TaskKind.TRAIN, before)
-            if of_round and closed.committed and closed.job_hash == task.job_hash:
-                return closed.model
-    return None
+        yield (closed for closed in map(_read, bodies) if closed is not None and closed.experiment == experiment)
+
+
+def _read(text: str) -> RoundSettled | None:
+    try:
+        return RoundSettled.model_validate_json(text)
+    except ValidationError:
+        # A damaged line is reported by `journal verify`; it says nothing here.
+        return None

@@ -26,9 +26,10 @@ from archipel.site.audit import (
     add_entry,
     journal_heads,
 )
-from archipel.site.execution.known_models import check_models
+from archipel.site.execution.known_models import check_models, holds_result, parsed_job
 from archipel.site.sandbox import WorkerTaskFailed
 from archipel.site.state import (
+    OfferState,
     SiteJournalKind,
     SiteTaskState,
     StateFolder,
@@ -243,7 +244,10 @@ class SiteTaskStore:
         gone: list[Path] = []
         with self._site.database.write() as connection:
             row = connection.execute(select(_tasks).where(_is(closed.key))).mappings().first()
-            if row is None or row["closed_at"] is not None:
+            if row is None:
+                self._hold_missed(connection, closed, server_head, receipt)
+                return
+            if row["closed_at"] is not None:
                 return
             add_entry(connection, SiteJournalKind.ROUND_CLOSED, RoundSettled(**dict(closed), server_head=server_head))
             values = {"closed_at": utc_now()}
@@ -258,6 +262,31 @@ class SiteTaskStore:
             spool.rename(reusable_file(spool))
         for path in gone:
             path.unlink(missing_ok=True)
+
+    def _hold_missed(
+        self, connection: Connection, closed: RoundClosed, server_head: JournalHead, receipt: JournalHead | None
+    ) -> None:
+        """Keep, once, the result of a round of an approved job that counts without this site: it was away.
+
+        What may come after a round is asked for only where its result is held.
+        """
+        counts = closed.kind is TaskKind.TRAIN and closed.committed
+        if not counts or not self._is_approved(connection, closed) or holds_result(connection, closed):
+            return
+        add_entry(connection, SiteJournalKind.ROUND_CLOSED, RoundSettled(**dict(closed), server_head=server_head))
+        journal_heads.keep(connection, server_head, receipt)
+
+    def _is_approved(self, connection: Connection, closed: RoundClosed) -> bool:
+        """Whether the people here have approved this job, and it has such a round and attempt."""
+        table = schema.experiments
+        query = select(table.c.job).where(
+            table.c.experiment == closed.experiment,
+            table.c.job_hash == closed.job_hash,
+            table.c.state == OfferState.APPROVED,
+        )
+        document = connection.scalar(query)
+        terms = parsed_job(document).terms if document is not None else None
+        return terms is not None and 1 <= closed.round <= terms.rounds and closed.attempt <= terms.attempts
 
     def _settle_state(self, connection: Connection, closed: RoundClosed, named: bool) -> list[Path]:
         mine = and_(_states.c.experiment == closed.experiment, _states.c.round == closed.round)

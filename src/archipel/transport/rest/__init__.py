@@ -8,6 +8,7 @@ from archipel.transport.rest.errors import ErrorBody
 from archipel.transport.rest.events import (
     AnswerReceived,
     ArgumentsChanged,
+    Ending,
     ErrorReleased,
     Event,
     EventBody,
@@ -55,6 +56,7 @@ __all__ = [
     "ArgumentsChanged",
     "BaselinesView",
     "BlobView",
+    "Ending",
     "ErrorBody",
     "ErrorReleased",
     "Event",

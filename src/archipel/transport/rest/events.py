@@ -22,6 +22,7 @@ class EventKind(StrEnum):
     SUBMITTED = "submitted"
     APPROVAL = "approval"
     STATE = "state"
+    ENDING = "ending"
     ARGUMENTS = "arguments"
     INTERRUPTED = "interrupted"
     ROUND_OPENED = "round-opened"
@@ -63,6 +64,13 @@ class StateChanged(EventBody):
     event = EventKind.STATE
     state: ExperimentState
     reason: str | None = None
+
+
+class Ending(EventBody):
+    """No further round begins, and why: what follows the last round comes next."""
+
+    event = EventKind.ENDING
+    reason: str
 
 
 class ArgumentsChanged(EventBody):
@@ -185,6 +193,7 @@ Body = (
     Submitted
     | AnswerReceived
     | StateChanged
+    | Ending
     | ArgumentsChanged
     | Interrupted
     | SitesAwaited
@@ -203,6 +212,7 @@ _BODIES: dict[str, type[EventBody]] = {
         Submitted,
         AnswerReceived,
         StateChanged,
+        Ending,
         ArgumentsChanged,
         Interrupted,
         SitesAwaited,

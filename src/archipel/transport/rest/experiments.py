@@ -83,6 +83,11 @@ class ExperimentSummary(Reply):
     ended: str | None = None
 
     @property
+    def ended_early(self) -> str | None:
+        """Why it finished before its last round; None for one that did not."""
+        return self.reason if self.state is ExperimentState.FINISHED and self.round < self.rounds else None
+
+    @property
     def waits_for(self) -> str:
         """Whom it waits for and how long; empty when it waits for no site.
 
