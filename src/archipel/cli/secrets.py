@@ -16,6 +16,7 @@ from urllib.parse import quote
 import typer
 
 from archipel.vocabulary import BadInput, Thing
+from archipel.vocabulary.remedies import JoinFederation
 
 _LONGEST = 64 << 10
 _PROXY = re.compile(r"http://(?P<user>[^\s/@:]+)(?P<password>:[^@]*)?@(?P<rest>.+)")
@@ -64,6 +65,7 @@ def join_token(place: str | None, arguments: Sequence[str]) -> str:
             "was given as an argument, which everybody on this machine can read",
             "run `archipel site join` without it and paste it when you are asked; in scripts use --token-file or "
             "ARCHIPEL_JOIN_TOKEN",
+            command=JoinFederation(),
         )
     return (read(place) if place else asked("ARCHIPEL_JOIN_TOKEN", "Join token")) or read("-")
 
