@@ -9,6 +9,7 @@ measure below the second.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from archipel.privacy.steps import steps_of
 from archipel.vocabulary import EXCEPTION_CLASSES, ErrorCode, Job, TaskKind
@@ -16,25 +17,51 @@ from archipel.vocabulary.failures import MOST_LINES
 
 FLOATS = 2**32 - 2**24 - 1
 """Totals: the float32 numbers that are finite, with one zero (IEEE 754)."""
+SQUARES = 2**31 - 2**23
+"""Sums of squares: those of them that are not negative."""
 _CLASSES = len(EXCEPTION_CLASSES) + 2
 """Classes of a failure: those of the list, ``Exception`` for every other, and none."""
 
 
-def reported_bytes(job: Job, training: int, validation: int) -> int:
-    """The most bytes that a plan can tell in one attempt beside its weights, at a site with so many samples."""
-    return max(_bytes(updates(job, kind, training, validation) + failures(job)) for kind in TaskKind)
+@dataclass(frozen=True)
+class Measured:
+    """What a site measures on, and what it discloses: samples of each side, patients held out, its smallest cell."""
+
+    training: int
+    validation: int
+    held_out_patients: int
+    minimum_cell: int
 
 
-def updates(job: Job, kind: TaskKind, training: int, validation: int) -> int:
+def reported_bytes(job: Job, site: Measured) -> int:
+    """The most bytes that a plan can tell in one attempt beside its weights, at such a site."""
+    return max(_bytes(updates(job, kind, site) + failures(job)) for kind in TaskKind)
+
+
+def updates(job: Job, kind: TaskKind, site: Measured) -> int:
     """How many different updates, their weights aside, the plan can make of a task of this kind."""
-    weights: list[int] = []
+    factors: list[int] = []
     if kind is not TaskKind.EVALUATE:
-        weights += [metric.most(training) for metric in job.metrics]
-        weights += [1 for step in steps_of(job) for _ in step.metrics]
+        factors += [_sums(metric.most(site.training)) for metric in job.metrics]
+        factors += [_sums(1) for step in steps_of(job) for _ in step.metrics]
     if kind is not TaskKind.LOCAL:
-        weights += [metric.most(validation) for metric in job.validation]
+        smallest = smallest_spread(site.held_out_patients, site.minimum_cell)
+        factors += [
+            _sums(metric.most(site.validation), smallest if metric.spread else None) for metric in job.validation
+        ]
     passes = job.terms.rounds if kind is TaskKind.LOCAL else 1
-    return _product((most_seconds(job, passes) + 1, *(1 + (most + 1) * FLOATS for most in weights)))
+    return _product((most_seconds(job, passes) + 1, *factors))
+
+
+def smallest_spread(patients: int, minimum_cell: int) -> int | None:
+    """The least weight of a metric of which it is disclosed how much its values differ; None for none at this site."""
+    return max(2, minimum_cell) if patients >= minimum_cell else None
+
+
+def _sums(most: int, smallest: int | None = None) -> int:
+    """How many different sums of a metric there are, none at all among them."""
+    alone = most + 1 if smallest is None else min(most + 1, smallest)
+    return 1 + FLOATS * (alone + (most + 1 - alone) * SQUARES)
 
 
 def most_seconds(job: Job, passes: int) -> int:

@@ -16,8 +16,10 @@ from archipel.vocabulary import BadInput, ErrorCode, Job, MetricSum, Release, Ta
 from archipel.vocabulary.bounds import EXACT
 from archipel.vocabulary.metrics import LARGEST_SUM
 from archipel.vocabulary.releases import SUMMED_PREFIX
+from archipel.vocabulary.spread import Spread
 
 SAMPLES, WEIGHT = f"{SUMMED_PREFIX}samples", f"{SUMMED_PREFIX}weight"
+_SPREAD = ("spread-sites", "spread-total", "spread-weight", "spread-squares")
 _METRIC, _VALIDATION = f"{SUMMED_PREFIX}metric/", f"{SUMMED_PREFIX}validation/"
 
 
@@ -64,6 +66,7 @@ def field_names(job: Job, kind: TaskKind) -> list[str]:
     if kind is not TaskKind.EVALUATE:
         found += [_METRIC + name for name in sorted(declared_metrics(job))]
     sums = [f"{name}/{part}" for name in found for part in ("total", "weight")]
+    sums += [f"{_VALIDATION}{metric.name}/{part}" for metric in job.validation if metric.spread for part in _SPREAD]
     return sums if kind is TaskKind.EVALUATE else [SAMPLES, WEIGHT, *sums]
 
 
@@ -82,6 +85,11 @@ def addend_of(job: Job, kind: TaskKind, own: UpdateSums) -> Addend:
     parts |= {_VALIDATION + name: sums for name, sums in own.validation.items()}
     for name, sums in parts.items():
         numbers |= {f"{name}/total": sums.total, f"{name}/weight": float(sums.weight)}
+        if (spread := sums.spread) is not None:
+            # Squares about zero, which add up; a float64 has digits enough for those of float32 numbers.
+            about_zero = spread.squares + spread.total * spread.total / spread.weight
+            values = (float(spread.sites), spread.total, float(spread.weight), about_zero)
+            numbers |= {f"{name}/{part}": value for part, value in zip(_SPREAD, values, strict=True)}
     names = field_names(job, kind)
     unknown = sorted(parts.keys() - {name.rpartition("/")[0] for name in names})
     if unknown:
@@ -101,7 +109,7 @@ def added_up(job: Job, numbers: Mapping[str, float]) -> UpdateSums:
     """
     remedy = "ask the sites: a sum does not show whose part is at fault"
     for name, number in numbers.items():
-        counts = name in (SAMPLES, WEIGHT) or name.endswith("/weight")
+        counts = name in (SAMPLES, WEIGHT) or name.endswith(("/weight", "-sites", "-weight", "-squares"))
         if not math.isfinite(number) or (counts and number < 0):
             cause = f"{name} adds up to {number}"
             raise BadInput("the sum of the updates", cause, remedy, code=ErrorCode.NOT_FINITE)
@@ -119,7 +127,8 @@ def added_up(job: Job, numbers: Mapping[str, float]) -> UpdateSums:
                 cause = f"metric {name} adds up to {total} over a weight of {weight}, which no sites have"
                 raise BadInput("the sum of the updates", cause, remedy, code=ErrorCode.BAD_UPDATE)
             if weight or total:
-                summed[name] = MetricSum(total=total, weight=round(weight))
+                spread = _spread_of(name, *(numbers.get(f"{prefix}{name}/{part}", 0.0) for part in _SPREAD))
+                summed[name] = MetricSum(total=total, weight=round(weight), spread=spread)
         return summed
 
     return UpdateSums(
@@ -128,6 +137,20 @@ def added_up(job: Job, numbers: Mapping[str, float]) -> UpdateSums:
         metrics=sums(_METRIC, declared_metrics(job)),
         validation=sums(_VALIDATION, {metric.name for metric in job.validation}),
     )
+
+
+def _spread_of(name: str, sites: float, total: float, weight: float, about_zero: float) -> Spread | None:
+    if not (sites or total or weight or about_zero):
+        return None
+    if not (1 <= sites < EXACT and 1 <= weight < EXACT and abs(total) <= LARGEST_SUM):
+        cause = f"the spread of metric {name} adds up to {total} over a weight of {weight}, which no sites have"
+        remedy = "ask the sites: a sum does not show whose part is at fault"
+        raise BadInput("the sum of the updates", cause, remedy, code=ErrorCode.BAD_UPDATE)
+    if sites < 2:
+        # It would be a single site's own.
+        return None
+    squares = max(0.0, about_zero - total * total / weight)
+    return Spread(total=total, weight=round(weight), squares=squares, sites=round(sites))
 
 
 def _number(name: str) -> TensorSpec:

@@ -6,6 +6,7 @@ an error where it enters, and never silently a default.
 """
 
 from archipel.vocabulary.actor import Actor
+from archipel.vocabulary.bounds import Count
 from archipel.vocabulary.errors import (
     ArchipelError,
     BadInput,
@@ -38,7 +39,8 @@ from archipel.vocabulary.long_work import (
     WorkProgress,
     show_nothing,
 )
-from archipel.vocabulary.metrics import Count, MetricSpec, MetricSum, worst_site
+from archipel.vocabulary.metric_details import Details, MetricDetail, SpreadFigures, metric_details
+from archipel.vocabulary.metrics import MetricSpec, MetricSum, worst_site
 from archipel.vocabulary.names import ExperimentId, Hash, Name, SiteName, Value
 from archipel.vocabulary.needs import ARRAY, ColumnNeed, DataKind, DataNeeds, InputValues, ValueRange, differing_values
 from archipel.vocabulary.parameters import HyperParameter, check_arguments
@@ -67,6 +69,7 @@ __all__ = [
     "DType",
     "DataKind",
     "DataNeeds",
+    "Details",
     "ErrorCode",
     "ErrorValue",
     "ExperimentId",
@@ -76,6 +79,7 @@ __all__ = [
     "InputValues",
     "Job",
     "JsonObject",
+    "MetricDetail",
     "MetricSpec",
     "MetricSum",
     "Name",
@@ -95,6 +99,7 @@ __all__ = [
     "Selection",
     "ShowProgress",
     "SiteName",
+    "SpreadFigures",
     "StepTerms",
     "StorageFull",
     "StrategyTerms",
@@ -113,6 +118,7 @@ __all__ = [
     "WorkerLimits",
     "check_arguments",
     "differing_values",
+    "metric_details",
     "show_nothing",
     "worst_site",
 ]

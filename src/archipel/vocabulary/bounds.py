@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from pydantic import Field
+
 MOST_SITES = 10_000
 """Sites of a job's roster, and so models of an ensemble and contributors of a round."""
 MOST_ROUNDS = 100_000
@@ -28,3 +32,5 @@ EXACT = 2**53
 """Whole numbers below it are the same number in JSON, in float64 and in every database."""
 MOST_COUNTED = EXACT // MOST_SITES - 1
 """What one site may count of anything, so that the sum over all sites is exact too: 900 thousand million."""
+Count = Annotated[int, Field(ge=0, lt=EXACT)]
+"""A count: below 2**53 it is the same number in JSON, in float64 and in every database."""

@@ -182,6 +182,8 @@ class Job(Record):
         if set(self.arguments) != {parameter.name for parameter in self.parameters}:
             raise ValueError("arguments must name every hyper-parameter of the plan and nothing else")
         check_arguments(self.parameters, self.arguments)
+        if name := next((metric.name for metric in self.metrics if metric.spread), None):
+            raise ValueError(f"metric {name} of training has spread: only what is measured in validation may have it")
         if self.privacy.release is Release.SUM:
             self._check_sums()
         return self

@@ -26,7 +26,7 @@ from archipel.transport.rest import (
     RoundView,
     SiteRoundView,
 )
-from archipel.vocabulary import Job, MetricSum, NotFound, RoundClosed, TaskKind, Thing, Value
+from archipel.vocabulary import Details, Job, MetricSum, NotFound, RoundClosed, TaskKind, Thing, Value, metric_details
 from archipel.vocabulary.metrics import SAMPLE
 from archipel.vocabulary.remedies import ListExperiments
 from archipel.vocabulary.states import ExperimentState, RoundState
@@ -127,6 +127,8 @@ def baselines(records: Iterable[StageRecord], counting_samples: Collection[str])
         measured = Measurement(
             validation=means(record.validation),
             per_site={site: means(part.validation) for site, part in record.sites.items() if part.validation},
+            details=metric_details(record.validation),
+            per_site_details=per_site_details(record),
             subjects=max(
                 (total.weight for name, total in record.validation.items() if name in counting_samples), default=0
             ),
@@ -193,6 +195,7 @@ def _round(
                 seconds=part.seconds,
                 metrics=means(part.metrics),
                 validation=means(part.validation),
+                details=metric_details(part.validation),
                 failure=part.failure,
             )
             for site, part in (record.sites.items() if record else ())
@@ -200,7 +203,9 @@ def _round(
         samples=record.samples if record else 0,
         metrics=means(record.metrics) if record else {},
         validation=means(record.validation) if record else {},
+        details=metric_details(record.validation) if record else {},
         model_validation=means(after),
+        model_details=metric_details(after),
     )
 
 
@@ -234,15 +239,24 @@ def models(database: Database, name: str) -> list[ModelView]:
     with database.read() as connection:
         check_known(connection, name)
         rows = connection.execute(select(table).where(table.c.experiment == name).order_by(table.c.name)).mappings()
-        return [
-            ModelView(name=row["name"], round=row["round"], hash=row["hash"], validation=_validation(row["validation"]))
-            for row in rows
-            if not row["name"].startswith(MEMORY)
-        ]
+        return [_model(row) for row in rows if not row["name"].startswith(MEMORY)]
 
 
-def _validation(text: str | None) -> dict[str, float] | None:
-    return means(_sums.validate_json(text)) if text else None
+def _model(row: RowMapping) -> ModelView:
+    sums = _sums.validate_json(row["validation"]) if row["validation"] else None
+    return ModelView(
+        name=row["name"],
+        round=row["round"],
+        hash=row["hash"],
+        validation=None if sums is None else means(sums),
+        details=metric_details(sums or {}),
+    )
+
+
+def per_site_details(record: StageRecord) -> dict[str, Details]:
+    """What each site says of its metrics beside their means."""
+    found = {site: metric_details(part.validation) for site, part in record.sites.items()}
+    return {site: one for site, one in found.items() if one}
 
 
 def means(sums: Mapping[str, MetricSum]) -> dict[str, float]:
