@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 import pytest
 
 import archipel
@@ -19,7 +20,7 @@ from archipel.researcher.report_figures import curves_png
 from archipel.server.experiments.views import baselines as measured_at_server
 from archipel.simulation.scores import scores
 from archipel.transport.rest import BaselinesView, ExperimentView, ModelView, RoundView
-from archipel.vocabulary import MetricSpec, MetricSum, metric_details
+from archipel.vocabulary import MetricDetail, MetricSpec, MetricSum, metric_details
 from worlds.scripted_experiments import logged
 
 mpl.use("Agg")
@@ -138,3 +139,50 @@ def test_a_server_answers_with_them_from_its_records() -> None:
     found = measured_at_server([kept], frozenset({"accuracy"})).federated
     assert found is not None and found.details == DETAILS and found.per_site_details == BY_SITE
     assert type(found).model_validate_json(found.model_dump_json()) == found
+
+
+# A pooled AUC
+
+AUC = MetricSpec(name="accuracy", better="higher", bins=32)
+DRAW = np.random.default_rng(4)
+TRUE = DRAW.random(80) < 0.5
+BINNED = MetricSum.of_scores(np.clip(0.5 + 0.2 * TRUE + 0.1 * DRAW.standard_normal(80), 0, 1), TRUE, bins=32)
+POOLED = metric_details({"accuracy": BINNED})["accuracy"].pooled_auc
+WORDS = f"{POOLED.auc:.4f} (bounds {POOLED.low:.4f} to {POOLED.high:.4f})"
+CASES = f"{TRUE.sum()} positive, {80 - TRUE.sum()} negative, 0 sites"
+
+
+def test_a_pooled_auc_stands_beside_the_mean_of_the_sites_wherever_it_is_shown(
+    shown: tuple[ExperimentView, list[RoundView]],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    document, rounds = shown
+    binned = {"accuracy": MetricDetail(pooled_auc=POOLED)}
+    federated = document.baselines.federated.model_copy(update={"details": binned, "per_site_details": {}})
+    job = document.job.model_copy(update={"validation": (AUC,)})
+    measured = document.baselines.model_copy(update={"federated": federated})
+    document = document.model_copy(update={"job": job, "baselines": measured})
+    rounds = [one.model_copy(update={"model_details": binned}) for one in rounds]
+    row = tables.baselines(measured, [AUC]).set_index("model").loc["federated"]
+    assert (
+        row[["pooled_auc", "pooled_low", "pooled_high"]].tolist() == [POOLED.auc, POOLED.low, POOLED.high]
+        and row["over"] == CASES
+    )
+    assert row["averaged_by"] == "site, weighted by sample"
+    last = tables.history(rounds, measured).query("round == 3 and site == 'all_sites'").iloc[0]
+    assert (last["model_accuracy_pooled"], last["model_accuracy_pooled_high"]) == (POOLED.auc, POOLED.high)
+    model = ModelView(name="last", round=3, hash="blake3:" + "1" * 64, validation={"accuracy": 0.8}, details=binned)
+    card = model_card(job, document.job_hash, model, document, rounds, {})
+    assert f"| accuracy | {WORDS} | 32 | {CASES} |" in card
+    assert "| accuracy | 0.8000 | mean of the sites' AUCs, weighted by sample, higher is better |" in card
+    page = report_html(experiment_result(document, rounds), b"")
+    assert "<th>AUC, pooled over sites (32 bins)</th>" in page and f"<td>{WORDS}</td>" in page
+    assert "is mean of the sites&#x27; AUCs, weighted by sample." in page and "all samples" not in page
+    assert f"which say nothing about chance; over {CASES}." in page
+    assert Progress("tiny", document, tuple(rounds)).table()[1][-1][-1] == f"0.8 (pooled: {WORDS}, {CASES})"
+    monkeypatch.setenv("COLUMNS", "200")
+    print_scores([scores("federated", {"a": {"accuracy": BINNED}})], [AUC])
+    said = capsys.readouterr().out
+    assert "mean of the sites' AUCs, weighted by sample" in said and "AUC, pooled over sites (32 bins)" in said
+    assert WORDS in said and CASES in said

@@ -148,11 +148,11 @@ def test_over_sites_it_says_over_how_many_values_and_sites_it_is() -> None:
 SUMMED = job(validation=[SPEC], privacy={"release": "sum"})
 
 
-def added(parts: list[MetricSum]) -> MetricSum:
+def added(parts: list[MetricSum], job: Job = SUMMED, metric: str = "accuracy") -> MetricSum:
     """What a server gets of the sites' files: one float64 number for each field, added up."""
-    addends = [addend_of(SUMMED, TaskKind.EVALUATE, UpdateSums(validation={"accuracy": one})) for one in parts]
-    names = field_names(SUMMED, TaskKind.EVALUATE)
-    return added_up(SUMMED, {name: sum(one.fields[name] for one in addends) for name in names}).validation["accuracy"]
+    addends = [addend_of(job, TaskKind.EVALUATE, UpdateSums(validation={metric: one})) for one in parts]
+    names = field_names(job, TaskKind.EVALUATE)
+    return added_up(job, {name: sum(one.fields[name] for one in addends) for name in names}).validation[metric]
 
 
 @pytest.mark.parametrize("deviation", [0.2, 1e-4])
@@ -191,12 +191,122 @@ def test_squares_that_cancel_are_zero_and_never_negative() -> None:
     assert within is not None and 0 <= within.squares < 1e-12
 
 
+# Scores
+
+
+AUC = {"name": "auc", "better": "higher", "bins": 16}
+WITH_AUC = job(validation=[AUC])
+DRAW = np.random.default_rng(11)
+TRUE = DRAW.random(60) < 0.4
+SCORES = np.clip(0.4 + 0.2 * TRUE + 0.15 * DRAW.standard_normal(60), 0, 1)
+
+
+def of_scores(places: slice, bins: int = 16) -> MetricSum:
+    return MetricSum.of_scores(SCORES[places], TRUE[places], bins)
+
+
+async def test_scores_leave_in_groups_of_the_smallest_cell_and_the_sites_own_auc_as_any_mean(tmp_path: Path) -> None:
+    update = await measured(tmp_path, {"auc": of_scores(slice(60))}, 60, WITH_AUC)
+    found = update.validation["auc"]
+    assert found.scores is not None and found.scores.cases == (TRUE.sum(), 60 - TRUE.sum())
+    counts = [*found.scores.positives_from, *found.scores.negatives_to]
+    assert min(count for count in counts if count) >= 5
+    assert found.mean() == pytest.approx(of_scores(slice(60)).mean(), rel=1e-7) and found.weight == 60
+
+
+@pytest.mark.parametrize(("patients", "cell"), [(4, 5), (60, 61), (60, int(TRUE.sum()) + 1)])
+async def test_scores_of_few_patients_or_few_cases_of_a_class_stay(tmp_path: Path, patients: int, cell: int) -> None:
+    update = await measured(tmp_path, {"auc": of_scores(slice(60))}, patients, WITH_AUC, cell)
+    assert update.validation["auc"].scores is None and update.validation["auc"].weight == 60
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (
+            MetricSum(total=30.0, weight=60),
+            r"scores are not known in so many bins; .*of_scores\(scores, truth, bins=16",
+        ),
+        (of_scores(slice(60), bins=8), "scores are not known in so many bins"),
+        (of_scores(slice(60)) + of_scores(slice(60)), "has 120 of 60 samples|scores of 120 of 60|counts 120 of 60"),
+        (
+            MetricSum(total=1.0, weight=1, scores=(of_scores(slice(60)) + of_scores(slice(60))).scores),
+            "scores of 120 of",
+        ),
+    ],
+    ids=["no scores", "other bins", "twice", "scores twice"],
+)
+async def test_scores_that_the_job_does_not_ask_for_are_a_plans_error(
+    tmp_path: Path, value: MetricSum, words: str
+) -> None:
+    with pytest.raises(ArchipelError, match=words) as caught:
+        await measured(tmp_path, {"auc": value}, 60, WITH_AUC)
+    assert caught.value.code is ErrorCode.PLAN_ERROR
+
+
+def sent(places: slice) -> MetricSum:
+    found = of_scores(places).rounded("auc")
+    assert found.scores is not None
+    return found.model_copy(update={"scores": found.scores.coarsened(5)})
+
+
+def test_a_server_takes_no_scores_that_a_site_would_not_send() -> None:
+    doing = task(WITH_AUC)
+    update = Update(
+        key=doing.key, site="a", task_hash=record_hash(doing), samples=60, validation={"auc": sent(slice(60))}
+    )
+    check_update(WITH_AUC, doing, update, has_file=False)
+    good = sent(slice(60)).scores
+    assert good is not None
+    none = (0,) * 16
+    overlapping = {"positives_from": (5, 5, *none[2:]), "positives_to": (0, 0, 0, 10, *none[4:])}
+    for scores in (
+        good.model_copy(update={"sites": 2}),
+        good.model_copy(update=overlapping),
+        good + good,
+        of_scores(slice(60), bins=8).scores,
+        good.model_copy(
+            update=dict.fromkeys(("positives_from", "positives_to", "negatives_from", "negatives_to"), none)
+        ),
+        good.model_copy(update={"positives_from": (80, *none[1:]), "positives_to": (80, *none[1:])}),
+    ):
+        bad = sent(slice(60)).model_copy(update={"scores": scores})
+        with pytest.raises(BadInput, match="metric auc has scores that no site sends"):
+            check_update(WITH_AUC, doing, update.model_copy(update={"validation": {"auc": bad}}), has_file=False)
+
+
+def test_the_pooled_auc_is_not_the_mean_of_the_sites_and_is_the_same_within_a_sum() -> None:
+    parts = [sent(slice(0, 20)), sent(slice(20, 60))]
+    each = pooled([{"auc": one} for one in parts])["auc"]
+    within = added(parts, job(validation=[AUC], privacy={"release": "sum"}), "auc")
+    assert within == each and each.scores is not None
+    assert each.mean() == pytest.approx((20 * parts[0].mean() + 40 * parts[1].mean()) / 60)
+    low, high = each.scores.bounds()
+    ill, well = SCORES[TRUE], SCORES[~TRUE]
+    assert low <= float((ill[:, None] > well).mean()) <= high and each.scores.sites == 2
+
+
+def test_scores_of_a_single_site_are_not_kept_of_a_sum_and_bad_ones_fail_it() -> None:
+    summed = job(validation=[AUC], privacy={"release": "sum"})
+    few = MetricSum(total=3.0, weight=4)
+    assert added([sent(slice(60)), few], summed, "auc").scores is None
+    addend = addend_of(summed, TaskKind.EVALUATE, UpdateSums(validation={"auc": sent(slice(60))}))
+    numbers = {name: 2 * value for name, value in addend.fields.items()}
+    for field, number in (("positives_from/0", 7.0), ("positives_from/0", -1.0), ("sites", np.inf), ("sites", 1e17)):
+        with pytest.raises(BadInput, match="the sum of the updates"):
+            added_up(summed, numbers | {f"#validation/auc/scores-{field}": number})
+
+
 # Where it is declared
 
 
 def test_only_what_validation_measures_may_ask_for_it() -> None:
     with pytest.raises(ValidationError, match="only what is measured in validation may have it"):
         job(metrics=[{"name": "loss", "better": "lower", "spread": True}])
+    with pytest.raises(ValidationError, match="only what is measured in validation may have it"):
+        job(metrics=[{"name": "auc", "better": "higher", "bins": 8}])
+    with pytest.raises(ValidationError, match="the metrics have 4352 bins together; the most is 4096"):
+        job(validation=[{"name": f"auc{n}", "better": "higher", "bins": 256} for n in range(17)])
     assert job_hash(job()) == job_hash(job(validation=[{"name": "accuracy", "better": "higher", "spread": False}]))
     assert job_hash(job()) != job_hash(JOB)
 

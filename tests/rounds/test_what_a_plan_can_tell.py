@@ -19,7 +19,7 @@ from archipel.data import SampleCounts
 from archipel.governance import job_hash, record_hash
 from archipel.plans.runtime import Outcome
 from archipel.privacy import Measured, reported_bytes
-from archipel.privacy.capacity import FLOATS, SQUARES, failures, updates
+from archipel.privacy.capacity import FLOATS, SQUARES, failures, histograms, updates
 from archipel.rounds.accounting import check_update
 from archipel.tasks import Compute, Trained, computing
 from archipel.tensors import encode
@@ -37,6 +37,7 @@ from archipel.vocabulary import (
     Update,
     WorkerLimits,
 )
+from archipel.vocabulary.score_histogram import ScoreHistogram
 from archipel.vocabulary.spread import Spread
 
 HELD = SampleCounts(training=40, validation=11, held_out_patients=9)
@@ -232,6 +233,47 @@ def test_a_thousand_metrics_are_said_to_carry_what_they_carry() -> None:
     many = tuple(MetricSpec(name=f"m{number}", better="lower") for number in range(1000))
     # A float32 total and a weight of up to 11: 35.6 bits each.
     assert reported_bytes(job(metrics=(LOSS,), validation=many), SITE) == pytest.approx(35.585 * 1000 / 8, abs=8)
+
+
+@pytest.mark.parametrize(("bins", "most", "smallest"), [(2, 7, 2), (3, 6, 2), (4, 6, 3), (3, 9, 4), (2, 3, 5)])
+def test_all_histograms_of_scores_that_can_leave_are_counted_and_no_others(bins: int, most: int, smallest: int) -> None:
+    """Every list of counts that a plan can report, and how many different ones the site makes of them."""
+    whole = [one for one in itertools.product(range(most + 1), repeat=2 * bins) if sum(one) <= most]
+    left = {
+        ScoreHistogram.model_construct(
+            positives_from=one[:bins], positives_to=one[:bins], negatives_from=one[bins:], negatives_to=one[bins:]
+        ).coarsened(smallest)
+        for one in whole
+    }
+    assert len(left - {None}) == histograms(bins, most, smallest)
+    assert histograms(bins, most, None) == 0
+
+
+async def test_a_plan_gets_every_total_weight_and_histogram_of_an_auc_out_and_no_more(tmp_path: Path) -> None:
+    auc = MetricSpec(name="auc", better="higher", bins=16)
+    told = job(metrics=(LOSS,), validation=(auc,), limits=WorkerLimits(wall_s=3.5))
+    doing, draw = task(told, TaskKind.EVALUATE), random.Random(3)
+    for _ in range(30):
+        cuts = sorted(draw.sample(range(16), 4))
+        positives, negatives = [0] * 16, [0] * 16
+        # Two runs: their first and last bins and their counts say something, what is between them does not.
+        positives[cuts[0]], positives[cuts[1]] = 1, draw.randrange(4, 6)
+        negatives[cuts[2]], negatives[cuts[3]] = 1, 4
+        scores = ScoreHistogram(
+            positives_from=tuple(positives), positives_to=tuple(positives),
+            negatives_from=tuple(negatives), negatives_to=tuple(negatives),
+        )  # fmt: skip
+        said = MetricSum(total=numbered_float(draw.randrange(FLOATS)), weight=draw.randrange(12), scores=scores)
+        smuggler = Smuggler(0, told, SimpleNamespace(now=0.0))
+        smuggler.outcome = Outcome(HELD, {}, {"auc": said})
+        made = (await Compute(told, "a", smuggler, tmp_path)(doing)).update
+        check_update(told, doing, made, has_file=False)
+        found = made.validation["auc"]
+        assert (found.total, found.weight) == (said.total, said.weight) and found.scores is not None
+        assert [n for n, count in enumerate(found.scores.positives_from) if count] == [cuts[0]]
+        assert [n for n, count in enumerate(found.scores.negatives_to) if count] == [cuts[3]]
+    states = updates(told, TaskKind.EVALUATE, SITE)
+    assert states == 4 * (1 + 12 * FLOATS * (1 + histograms(16, 11, 5)))
 
 
 def test_a_job_of_few_samples_can_tell_less() -> None:

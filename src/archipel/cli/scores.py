@@ -29,13 +29,17 @@ def print_scores(scores: Sequence[ModelScores], metrics: Sequence[MetricSpec]) -
         spec = declared.get(metric)
         title = escape_hidden(metric if spec is None else f"{metric}, {spec.average_in_words}")
         spreads = [detail.spread if (detail := scored.details.get(metric)) else None for scored in scores]
-        beside = ("standard deviation", "95 % interval", "over") if any(spreads) else ()
+        beside: tuple[str, ...] = ("standard deviation", "95 % interval", "over") if any(spreads) else ()
+        pooled = [detail.pooled_auc if (detail := scored.details.get(metric)) else None for scored in scores]
+        beside = next(((one.title, "over") for one in pooled if one is not None), beside)
         table = Table("model", "all sites", *beside, *map(escape_hidden, sites), "worst site", title=title)
-        for scored, spread in zip(scores, spreads, strict=True):
+        for scored, spread, auc in zip(scores, spreads, pooled, strict=True):
             worst = worst_site(spec, scored.per_site) if spec is not None else None
             differs = () if not beside else ("-",) * len(beside)
             if spread is not None:
                 differs = (f"{spread.deviation:.4f}", spread.interval_in_words, escape_hidden(spread.over(spec)))
+            if auc is not None:
+                differs = (auc.in_words, auc.over)
             table.add_row(
                 Text(escape_hidden(scored.model)),
                 _cell(scored.all_sites.get(metric)),

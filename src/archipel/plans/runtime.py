@@ -266,13 +266,16 @@ def not_finite(thing: str) -> ArchipelError:
 
 
 def _declared(found: Mapping[str, MetricSum], specs: Sequence[MetricSpec], where: str) -> dict[str, MetricSum]:
-    """The metrics in the job's order. Raises ArchipelError for a name that the job does not have, and for a metric
-    without the values of which the job asks how much they differ."""
+    """The metrics in the job's order, an AUC of all of its scores.
+
+    Raises ArchipelError for a name that the job does not have, and for a metric without the values or the scores that
+    the job asks for.
+    """
     names = [spec.name for spec in specs]
     for name in found:
         if name not in names:
             raise _plan_error(f"{where} reports metric {name}", f"declare it; the job has {', '.join(names) or 'none'}")
-    return {spec.name: spec.checked(found[spec.name]) for spec in specs if spec.name in found}
+    return {spec.name: spec.checked(found[spec.name].finished()) for spec in specs if spec.name in found}
 
 
 def _plan_error(thing: str, remedy: str) -> ArchipelError:

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
+from math import comb
 
 from archipel.privacy.steps import steps_of
 from archipel.vocabulary import EXCEPTION_CLASSES, ErrorCode, Job, TaskKind
@@ -45,17 +47,38 @@ def updates(job: Job, kind: TaskKind, site: Measured) -> int:
         factors += [_sums(metric.most(site.training)) for metric in job.metrics]
         factors += [_sums(1) for step in steps_of(job) for _ in step.metrics]
     if kind is not TaskKind.LOCAL:
-        smallest = smallest_spread(site.held_out_patients, site.minimum_cell)
-        factors += [
-            _sums(metric.most(site.validation), smallest if metric.spread else None) for metric in job.validation
-        ]
+        smallest = smallest_group(site.held_out_patients, site.minimum_cell)
+        for metric in job.validation:
+            most = metric.most(site.validation)
+            if metric.bins is not None:
+                factors.append(1 + (most + 1) * FLOATS * (1 + histograms(metric.bins, most, smallest)))
+            else:
+                factors.append(_sums(most, smallest if metric.spread else None))
     passes = job.terms.rounds if kind is TaskKind.LOCAL else 1
     return _product((most_seconds(job, passes) + 1, *factors))
 
 
-def smallest_spread(patients: int, minimum_cell: int) -> int | None:
-    """The least weight of a metric of which it is disclosed how much its values differ; None for none at this site."""
+def smallest_group(patients: int, minimum_cell: int) -> int | None:
+    """The fewest values of which it is disclosed how much they differ, and the fewest scores that are counted together;
+    None where neither is disclosed at this site."""
     return max(2, minimum_cell) if patients >= minimum_cell else None
+
+
+@cache
+def histograms(bins: int, most: int, smallest: int | None) -> int:
+    """How many different histograms of at most ``most`` scores there are that have left a site, none not among them.
+
+    Each class has j runs of bins, which do not overlap: ``C(bins + j, 2j)`` ways to choose where they begin and end.
+    Each of all r runs of both classes holds ``smallest`` cases or more: ``C(most - r * smallest + r, r)`` ways.
+    """
+    if smallest is None:
+        return 0
+    places = [comb(bins + runs, 2 * runs) for runs in range(bins + 1)]
+    found = 0
+    for runs in range(1, min(2 * bins, most // smallest) + 1):
+        ways = sum(places[one] * places[runs - one] for one in range(max(0, runs - bins), min(runs, bins) + 1))
+        found += ways * comb(most - runs * smallest + runs, runs)
+    return found
 
 
 def _sums(most: int, smallest: int | None = None) -> int:

@@ -254,7 +254,7 @@ class Experiment:
                 "round": kept.round,
                 "hash": kept.hash,
                 **(kept.validation or {}),
-                **tables.spread_columns(kept.details),
+                **tables.detail_columns(kept.details),
             }
             for kept in self._models()
         ]

@@ -84,6 +84,7 @@ def _scores(metric: MetricSpec, document: ExperimentView, rounds: Sequence[Round
             {site: values[metric.name] for site, values in one.per_site.items() if metric.name in values},
             {other: value for other, value in one.validation.items() if other != metric.name},
             _spread(metric, one.details),
+            detail.pooled_auc if (detail := one.details.get(metric.name)) is not None else None,
         )
         for kind, name, one in found
         if one is not None and metric.name in one.validation

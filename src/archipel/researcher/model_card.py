@@ -204,7 +204,7 @@ def _measured(job: Job, model: ModelView, document: ExperimentView, at_sites: At
         "as sums.\n\n"
         "| metric | over all sites | | at the worst site |\n|---|---|---|---|\n" + "\n".join(lines)
     )
-    text += _spread_table(declared, model.details)
+    text += _spread_table(declared, model.details) + _pooled_table(model.details)
     text += _site_table(sorted(sums), at_sites)
     if model.name == "best" and not model.is_untrained:
         text += "\n\nThis round was chosen by its validation result, so this result is somewhat too optimistic."
@@ -243,6 +243,25 @@ def _spread_table(declared: Mapping[str, MetricSpec], details: Details) -> str:
         "\n\n### How much it differs\n\n| metric | mean | standard deviation | 95 % interval of the mean | over |\n"
         "|---|---|---|---|---|\n" + "\n".join(rows) + "\n\nThe interval takes each of what is counted for independent: "
         "where one patient has several, it is too narrow. Sites at which few patients measure are not in it."
+    )
+
+
+def _pooled_table(details: Details) -> str:
+    """The AUCs of the sites' cases together, where they are known."""
+    rows = [
+        f"| {name} | {pooled.in_words} | {pooled.bins} | {pooled.over} |"
+        for name, detail in sorted(details.items())
+        if (pooled := detail.pooled_auc) is not None
+    ]
+    if not rows:
+        return ""
+    return (
+        "\n\n### AUC, pooled over sites\n\n"
+        "| metric | AUC (bounds) | bins | over |\n|---|---|---|---|\n"
+        + "\n".join(rows)
+        + "\n\nIt compares the cases of all sites with each other, from histograms of their scores: with exact scores "
+        "it is for certain within the bounds, which say nothing about chance. The mean above is a mean of the sites' own "
+        "AUCs. Sites with few patients or few cases of a class are not in it."
     )
 
 

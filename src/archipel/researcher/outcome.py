@@ -10,7 +10,7 @@ from typing import Any, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from archipel.vocabulary import MetricSpec, SpreadFigures
+from archipel.vocabulary import MetricSpec, PooledAuc, SpreadFigures
 
 DICE = MetricSpec(name="dice", better="higher")
 
@@ -43,7 +43,8 @@ class ModelScore:
 
     ``value`` is the mean of the result's metric over all of them, ``per_site`` its means at each site,
     ``per_structure`` the means of the other metrics, for a segmentation those of each label. ``name`` is the site's
-    name for a local model and the kind for the others. ``spread`` says how much the metric differs, if that is known.
+    name for a local model and the kind for the others. ``spread`` says how much the metric differs, and
+    ``pooled_auc`` is that of the sites' cases together, where they are known.
     """
 
     kind: ModelKind
@@ -52,6 +53,7 @@ class ModelScore:
     per_site: Mapping[str, float] = field(default_factory=dict)
     per_structure: Mapping[str, float] = field(default_factory=dict)
     spread: SpreadFigures | None = None
+    pooled_auc: PooledAuc | None = None
 
 
 @dataclass(frozen=True)

@@ -120,7 +120,7 @@ class Progress:
             details = last.model_details if produced else last.details
             declared = {spec.name: spec for spec in self.document.job.validation} if self.document else {}
             cells = [*map(_number, numbers)]
-            cells += [_with_interval(measured.get(one), details.get(one), declared.get(one)) for one in validation]
+            cells += [_with_details(measured.get(one), details.get(one), declared.get(one)) for one in validation]
             rows.append(["all sites", "", "", str(last.samples), _number(last.seconds), *cells])
         model = f", model {last.round if produced else last.round - 1}" if last else ""
         heads = ["site", "answer", "now", "samples", "seconds", *training, *(f"{name}{model}" for name in validation)]
@@ -210,7 +210,9 @@ def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.4g}"
 
 
-def _with_interval(value: float | None, detail: MetricDetail | None, spec: MetricSpec | None) -> str:
+def _with_details(value: float | None, detail: MetricDetail | None, spec: MetricSpec | None) -> str:
+    if detail is not None and (pooled := detail.pooled_auc) is not None:
+        return f"{_number(value)} (pooled: {pooled.in_words}, {pooled.over})"
     spread = detail.spread if detail is not None else None
     if spread is None:
         return _number(value)

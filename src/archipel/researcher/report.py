@@ -137,11 +137,26 @@ def _worst(result: ExperimentResult, score: ModelScore) -> tuple[str, float] | N
 
 def _table_caption(result: ExperimentResult) -> str:
     what = "Mean Dice of the whole structure" if result.is_demonstration else f"Mean {result.metric_name}"
-    means = "" if result.metric.counts == SAMPLE else f" The mean over all sites is {result.metric.average_in_words}."
+    means = "" if _is_of_samples(result) else f" The mean over all sites is {result.metric.average_in_words}."
     return escape(
         f"{what} on each site's held-out subjects, which no model was trained on; {result.metric.better} is better."
-        f"{means}{_about_intervals(result)} "
+        f"{means}{_about_intervals(result)}{_about_pooled(result)} "
         "A dashed frame marks a local model at its own hospital; the darker the cell, the better."
+    )
+
+
+def _is_of_samples(result: ExperimentResult) -> bool:
+    """Whether the mean over all sites is that of all samples, whichever site they are of."""
+    return result.metric.counts == SAMPLE and result.metric.bins is None
+
+
+def _about_pooled(result: ExperimentResult) -> str:
+    over = {score.pooled_auc.over for score in result.scores if score.pooled_auc is not None}
+    if not over:
+        return ""
+    return (
+        " The pooled AUC compares the cases of all sites with each other, from histograms of their scores. With exact "
+        f"scores it is for certain within the bounds, which say nothing about chance; over {'; '.join(sorted(over))}."
     )
 
 
@@ -158,10 +173,12 @@ def _about_intervals(result: ExperimentResult) -> str:
 def _table(result: ExperimentResult) -> str:
     structures = list(dict.fromkeys(name for score in result.scores for name in score.per_structure))
     sites = [site.name for site in result.sites]
-    together = f"all {_counted(result)}" if result.metric.counts == SAMPLE else "all sites"
+    together = f"all {_counted(result)}" if _is_of_samples(result) else "all sites"
     has_spread = any(score.spread is not None for score in result.scores)
     interval = [f"95 % interval, by {result.metric.counts}", "standard deviation"] if has_spread else []
-    heads = ["model", together, *interval, *(f"at {site}" for site in sites), "worst site", *structures]
+    pooled = next((score.pooled_auc.title for score in result.scores if score.pooled_auc is not None), None)
+    beside = [*interval, *([pooled] if pooled else [])]
+    heads = ["model", together, *beside, *(f"at {site}" for site in sites), "worst site", *structures]
     values = [value for score in result.scores for value in (score.value, *score.per_site.values())]
     low, high = (min(values), max(values)) if values else (0.0, 1.0)
 
@@ -179,6 +196,8 @@ def _table(result: ExperimentResult) -> str:
     rows = []
     for score in sorted(result.scores, key=lambda reached: (_ORDER[reached.kind], reached.name)):
         cells = cell(score.value) + (_interval(result, score) if has_spread else "")
+        if pooled:
+            cells += f"<td>{escape(score.pooled_auc.in_words) if score.pooled_auc else '–'}</td>"
         cells += "".join(
             cell(score.per_site.get(site), own=score.kind is ModelKind.LOCAL and score.name == site) for site in sites
         )

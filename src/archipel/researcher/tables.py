@@ -62,9 +62,10 @@ def history(rounds: Sequence[RoundView], baselines: BaselinesView | None = None)
     metric by its name, each validation metric as ``validation_<name>`` (of the model that the round started from)
     and as ``model_<name>`` (of the model that the round produced, known once a later exchange has measured it), and
     each hyper-parameter as ``argument_<name>``. Of a metric with ``spread`` there are also ``model_<name>_deviation``,
-    the standard deviation, and the 95 % interval from ``model_<name>_low`` to ``model_<name>_high``. A metric that is
-    called ``validation_...`` gets no second prefix. What leaves a site only within a sum is there for ``all_sites``
-    alone.
+    the standard deviation, and the 95 % interval from ``model_<name>_low`` to ``model_<name>_high``; of an AUC with
+    ``bins`` there are ``model_<name>_pooled``, that of the sites' cases together, and its bounds
+    ``model_<name>_pooled_low`` and ``model_<name>_pooled_high``. A metric that is called ``validation_...`` gets no
+    second prefix. What leaves a site only within a sum is there for ``all_sites`` alone.
     """
     rows: list[Row] = []
     for attempt in rounds:
@@ -74,11 +75,11 @@ def history(rounds: Sequence[RoundView], baselines: BaselinesView | None = None)
         for site, part in sorted(attempt.sites.items()):
             counts: Row = {"state": part.state.value, "samples": part.samples, "seconds": part.seconds}
             values = {**part.metrics, **_prefixed("validation", part.validation)}
-            values |= _prefixed("model", {**after.values.get(site, {}), **spread_columns(after.details.get(site, {}))})
+            values |= _prefixed("model", {**after.values.get(site, {}), **detail_columns(after.details.get(site, {}))})
             rows.append({**place, "site": site, **counts, **values, **arguments})
         counts = {"state": attempt.state.value, "samples": attempt.samples, "seconds": attempt.seconds}
         values = {**attempt.metrics, **_prefixed("validation", attempt.validation)}
-        values |= _prefixed("model", attempt.model_validation | spread_columns(attempt.model_details))
+        values |= _prefixed("model", attempt.model_validation | detail_columns(attempt.model_details))
         rows.append({**place, "site": ALL_SITES, **counts, **values, **arguments})
     fixed = ["round", "attempt", "site", "state", "samples", "seconds"]
     return to_table(rows, columns=fixed + sorted({key for row in rows for key in row} - set(fixed)))
@@ -106,6 +107,10 @@ def failure_rows(events: Sequence[Event]) -> list[Row]:
             failure: Row = body.failure.model_dump(mode="json", include=set(_OF_A_FAILURE))
             rows.append({**place, **failure, "detail": "\n".join(details.get(body.task, ()))})
     return rows
+
+
+def _averaged_by(metric: MetricSpec) -> str:
+    return metric.counts if metric.bins is None else f"site, weighted by {metric.counts}"
 
 
 @dataclass(frozen=True)
@@ -141,12 +146,15 @@ def measured_after(
     return after_round(attempt, rounds, baselines).values
 
 
-def spread_columns(details: Details) -> dict[str, float]:
-    """Standard deviation and 95 % interval of each metric that has them, a column each."""
+def detail_columns(details: Details) -> dict[str, float]:
+    """Standard deviation, 95 % interval and pooled AUC of each metric that has them, a column each."""
     found: dict[str, float] = {}
     for name, detail in details.items():
         if (spread := detail.spread) is not None:
             found |= {f"{name}_deviation": spread.deviation, f"{name}_low": spread.low, f"{name}_high": spread.high}
+        if (pooled := detail.pooled_auc) is not None:
+            found |= {f"{name}_pooled": pooled.auc}
+            found |= {f"{name}_pooled_low": pooled.low, f"{name}_pooled_high": pooled.high}
     return found
 
 
@@ -158,11 +166,13 @@ def baselines(measured: BaselinesView, metrics: Sequence[MetricSpec] = ()) -> Da
     """One row per model and metric: its mean over all sites together (``all_sites``), what that is a mean of
     (``averaged_by``: samples, unless the metric counts something else), the site where the model is worst and its value
     there (``worst_site``, ``worst_value``), then its mean at each site. Where a metric says how much its values differ
-    there are also ``deviation``, the 95 % interval of the mean (``low``, ``high``), and over what these are (``over``).
+    there are also ``deviation``, the 95 % interval of the mean (``low``, ``high``), and over what these are (``over``);
+    of an AUC with bins ``pooled_auc``, that of the sites' cases together, and its bounds (``pooled_low``,
+    ``pooled_high``).
     """
     declared = {metric.name: metric for metric in metrics}
-    of_spread = ["deviation", "low", "high", "over"]
-    columns = ["model", "metric", ALL_SITES, "averaged_by", "worst_site", "worst_value", *of_spread]
+    of_details = ["deviation", "low", "high", "pooled_auc", "pooled_low", "pooled_high", "over"]
+    columns = ["model", "metric", ALL_SITES, "averaged_by", "worst_site", "worst_value", *of_details]
     rows: list[Row] = []
     for model, reached in measured.by_model().items():
         for name, value in sorted(reached.validation.items()):
@@ -173,14 +183,17 @@ def baselines(measured: BaselinesView, metrics: Sequence[MetricSpec] = ()) -> Da
                 "model": model,
                 "metric": name,
                 ALL_SITES: value,
-                "averaged_by": metric.counts if metric is not None else None,
+                "averaged_by": _averaged_by(metric) if metric is not None else None,
             }
             row |= {"worst_site": site, "worst_value": worst}
             detail = reached.details.get(name)
             if detail is not None and (spread := detail.spread) is not None:
                 row |= {"deviation": spread.deviation, "low": spread.low, "high": spread.high}
                 row["over"] = spread.over(metric)
+            if detail is not None and (pooled := detail.pooled_auc) is not None:
+                row |= {"pooled_auc": pooled.auc, "pooled_low": pooled.low, "pooled_high": pooled.high}
+                row["over"] = pooled.over
             rows.append(row | {site: there[name] for site, there in sorted(reached.per_site.items()) if name in there})
     known = {key for row in rows for key in row}
-    shown = [column for column in columns if column not in of_spread or column in known]
+    shown = [column for column in columns if column not in of_details or column in known]
     return to_table(rows, columns=shown + sorted(known - set(columns)))

@@ -19,6 +19,7 @@ from archipel.vocabulary import (
     Update,
 )
 from archipel.vocabulary.bounds import MOST_COUNTED
+from archipel.vocabulary.score_histogram import ScoreHistogram
 from archipel.vocabulary.states import ParticipantStatus
 
 
@@ -89,9 +90,15 @@ def _check_metrics(update: Update, given: Mapping[str, MetricSum], known: Mappin
             cause, remedy = f"metric {name} has a number that is not a float32 as a site rounds it", "round it so"
         elif value.spread is not None and (not spec.spread or value.weight < 2):
             cause, remedy = f"metric {name} says how much it differs, which the job does not ask for", "leave it out"
+        elif value.scores is not None and not _are_of_a_site(value.scores, spec, most):
+            cause, remedy = f"metric {name} has scores that no site sends", "send what the job asks for"
         else:
             continue
         raise BadInput(thing, cause, remedy, code=ErrorCode.BAD_UPDATE, values={"metric": name})
+
+
+def _are_of_a_site(scores: ScoreHistogram, spec: MetricSpec, most: int) -> bool:
+    return scores.bins == spec.bins and scores.is_of_one_site and 0 < sum(scores.cases) <= most
 
 
 def stage_record(

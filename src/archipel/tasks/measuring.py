@@ -10,14 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from archipel.plans.runtime import Outcome
-from archipel.privacy import Step, smallest_spread
+from archipel.privacy import Step, smallest_group
 from archipel.vocabulary import ArchipelError, ErrorCode, Job, MetricSpec, MetricSum, TaskKind, Thing
 
 
 def as_they_leave(job: Job, kind: TaskKind, outcome: Outcome, minimum_cell: int) -> Outcome:
     """The outcome with its metrics as they leave the site: those of training only of a task that trains, those of
     validation only of one that measures the model that it was given. How much values differ leaves only where they are
-    at least ``minimum_cell`` values of at least as many patients.
+    at least ``minimum_cell`` values of at least as many patients, and scores only in groups of so many.
 
     Raises ArchipelError, code ``plan-error``, for a metric that the job does not have or that counts more than it may,
     and ``not-finite`` for a total beyond float32.
@@ -30,7 +30,7 @@ def as_they_leave(job: Job, kind: TaskKind, outcome: Outcome, minimum_cell: int)
             job.validation if measures else (),
             outcome.validation,
             outcome.samples.validation,
-            smallest_spread(outcome.samples.held_out_patients, minimum_cell),
+            smallest_group(outcome.samples.held_out_patients, minimum_cell),
         ),
     )
 
@@ -42,10 +42,16 @@ def reported(steps: Sequence[Step]) -> dict[str, MetricSum]:
     return _bounded(specs, found, samples=1, smallest=None)
 
 
+def _check_cases(spec: MetricSpec, cases: int, most: int) -> None:
+    if cases > most:
+        cause = f"has the scores of {cases} of {most} {spec.counts}s"
+        raise ArchipelError(Thing("metric", spec.name), cause, "give the score of each once", code=ErrorCode.PLAN_ERROR)
+
+
 def _bounded(
     specs: Sequence[MetricSpec], found: Mapping[str, MetricSum], samples: int, smallest: int | None
 ) -> dict[str, MetricSum]:
-    """``smallest`` is the least weight of which a spread leaves; None for none."""
+    """``smallest`` is the fewest values whose spread leaves, and the fewest scores in a group; None for neither."""
     known, leaving = [spec.name for spec in specs], {}
     for name in found:
         if name not in known:
@@ -67,5 +73,9 @@ def _bounded(
         checked = spec.checked(value)
         if smallest is None or checked.weight < smallest:
             checked = checked.model_copy(update={"spread": None})
+        if checked.scores is not None:
+            _check_cases(spec, sum(checked.scores.cases), most)
+            coarse = None if smallest is None else checked.scores.coarsened(smallest)
+            checked = checked.model_copy(update={"scores": coarse})
         leaving[name] = checked.rounded(name)
     return leaving

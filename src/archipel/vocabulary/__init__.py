@@ -39,7 +39,7 @@ from archipel.vocabulary.long_work import (
     WorkProgress,
     show_nothing,
 )
-from archipel.vocabulary.metric_details import Details, MetricDetail, SpreadFigures, metric_details
+from archipel.vocabulary.metric_details import Details, MetricDetail, PooledAuc, SpreadFigures, metric_details
 from archipel.vocabulary.metrics import MetricSpec, MetricSum, worst_site
 from archipel.vocabulary.names import ExperimentId, Hash, Name, SiteName, Value
 from archipel.vocabulary.needs import ARRAY, ColumnNeed, DataKind, DataNeeds, InputValues, ValueRange, differing_values
@@ -88,6 +88,7 @@ __all__ = [
     "OptimiserState",
     "PlanPath",
     "PlanReference",
+    "PooledAuc",
     "PrivacyTerms",
     "Record",
     "Refused",

@@ -14,6 +14,10 @@ MOST_TENSORS = 100_000
 MOST_DIMENSIONS = 64
 """Dimensions of a tensor, as many as numpy allows."""
 MOST_METRICS = 1_000
+MOST_BINS = 256
+"""Bins of a histogram of scores."""
+MOST_BINS_OF_A_JOB = 4_096
+"""Bins of all histograms of a job together, so that an update's start stays far below its limit."""
 MOST_PARAMETERS = 1_000
 MOST_CHOICES = 1_000
 MOST_MODALITIES = 1_000

@@ -9,10 +9,11 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from archipel.vocabulary.bounds import MOST_COUNTED, MOST_METRICS, Count
+from archipel.vocabulary.bounds import MOST_BINS, MOST_COUNTED, MOST_METRICS, Count
 from archipel.vocabulary.errors import ArchipelError, ErrorCode
 from archipel.vocabulary.names import Name
 from archipel.vocabulary.records import Record
+from archipel.vocabulary.score_histogram import ScoreHistogram
 from archipel.vocabulary.spread import Spread
 from archipel.vocabulary.things import Thing
 
@@ -27,7 +28,9 @@ class MetricSpec(Record):
 
     ``counts`` is what the weight counts: samples, of which a site never reports more than its cohort has, or something
     else (lesion, pair, voxel), of which a site never reports more than ``largest_weight``. With ``spread`` a site with
-    enough patients also reports how much the values differ; the plan then makes its sums with ``MetricSum.of``.
+    enough patients also reports how much the values differ; the plan then makes its sums with ``MetricSum.of``. With
+    ``bins`` it is an AUC: the plan makes its sums with ``MetricSum.of_scores``, and a site with enough
+    patients also reports how many cases have a score in each of so many intervals of [0, 1].
 
     >>> MetricSpec(name="dice", better="higher").counts
     'sample'
@@ -40,6 +43,7 @@ class MetricSpec(Record):
     counts: Name = SAMPLE
     largest_weight: Annotated[int, Field(ge=1, le=MOST_COUNTED)] | None = None
     spread: bool = False
+    bins: Annotated[int, Field(ge=2, le=MOST_BINS)] | None = None
 
     @model_validator(mode="after")
     def _bounded(self) -> Self:
@@ -52,6 +56,8 @@ class MetricSpec(Record):
             raise ValueError(
                 f"metric {self.name} counts {self.counts}; say in largest_weight how many a site may report at most"
             )
+        if self.bins is not None and (self.spread or self.better != "higher"):
+            raise ValueError(f"metric {self.name} has bins, so it is an AUC; leave out spread, and say better higher")
         return self
 
     @property
@@ -60,16 +66,23 @@ class MetricSpec(Record):
 
         >>> MetricSpec(name="auc", better="higher", counts="site", largest_weight=1).average_in_words
         'averaged by site'
+        >>> MetricSpec(name="auc", better="higher", bins=64).average_in_words
+        "mean of the sites' AUCs, weighted by sample"
         """
+        if self.bins is not None:
+            return f"mean of the sites' AUCs, weighted by {self.counts}"
         return f"averaged by {self.counts}"
 
     def checked(self, value: MetricSum) -> MetricSum:
         """What a plan reports of this metric, without what the job does not ask for.
 
-        Raises ArchipelError (``plan-error``) for a sum without the spread that the job asks for.
+        Raises ArchipelError (``plan-error``) for a sum without the spread or the scores that the job asks for.
         """
+        if self.bins is not None:
+            self._check_scores(value)
+            return value.model_copy(update={"spread": None})
         if not self.spread:
-            return value if value.spread is None else value.model_copy(update={"spread": None})
+            return MetricSum(total=value.total, weight=value.weight)
         if value.weight and (value.spread is None or value.spread.weight != value.weight):
             raise ArchipelError(
                 Thing("metric", self.name),
@@ -77,7 +90,16 @@ class MetricSpec(Record):
                 "make its sums from them: MetricSum.of(values), or leave spread out of its MetricSpec",
                 code=ErrorCode.PLAN_ERROR,
             )
-        return value
+        return value.model_copy(update={"scores": None})
+
+    def _check_scores(self, value: MetricSum) -> None:
+        if value.scores is None or value.scores.bins != self.bins or not value.scores.is_of_bins:
+            raise ArchipelError(
+                Thing("metric", self.name),
+                f"is declared with bins={self.bins}, and its scores are not known in so many bins",
+                f"make its sums from them: MetricSum.of_scores(scores, truth, bins={self.bins})",
+                code=ErrorCode.PLAN_ERROR,
+            )
 
     def most(self, samples: int) -> int:
         """The largest weight that a site with so many samples may report."""
@@ -102,7 +124,8 @@ class MetricSum(Record):
     """A metric as a value that can be added: the sum over samples and how many there were.
 
     ``spread`` is how much the values differ that it is a sum of, of all of them or, over sites, of those of the sites
-    that report it.
+    that report it. ``scores`` are those of an AUC, whose total is the AUC times the cases it is of; at a site it is
+    that of all of the site's cases, over sites the sum, so that its mean is a mean of the sites' AUCs.
 
     >>> (MetricSum(total=3.0, weight=4) + MetricSum(total=1.0, weight=1)).mean()
     0.8
@@ -111,6 +134,28 @@ class MetricSum(Record):
     total: float
     weight: Count
     spread: Spread | None = None
+    scores: ScoreHistogram | None = None
+
+    @classmethod
+    def of_scores(cls, scores: Iterable[float], truth: Iterable[float], bins: int) -> MetricSum:
+        """The AUC of single cases: a score from 0 to 1 each, and 1 for a positive case, 0 for a negative one.
+
+        It can be made for each batch and added; ``finished`` makes the AUC of all of them. Raises ArchipelError
+        (``plan-error`` or ``not-finite``) for other scores or truths.
+
+        >>> batch = MetricSum.of_scores([0.9, 0.4], [1, 0], bins=8)
+        >>> batch.mean(), batch.weight
+        (1.0, 2)
+        """
+        return cls(total=0.0, weight=0, scores=ScoreHistogram.of(scores, truth, bins)).finished()
+
+    def finished(self) -> MetricSum:
+        """With the AUC of all scores together, if there are scores; of one class alone there is none, and weight 0."""
+        if self.scores is None:
+            return self
+        positive, negative = self.scores.cases
+        weight = positive + negative if positive and negative else 0
+        return MetricSum(total=self.scores.auc() * weight if weight else 0.0, weight=weight, scores=self.scores)
 
     @classmethod
     def of(cls, values: Iterable[float], weights: Iterable[int] | None = None) -> MetricSum:
@@ -140,7 +185,11 @@ class MetricSum(Record):
     def __add__(self, other: MetricSum) -> MetricSum:
         known = [one.spread for one in (self, other) if one.spread is not None]
         spread = known[0] + known[1] if len(known) == 2 else next(iter(known), None)
-        return MetricSum(total=self.total + other.total, weight=self.weight + other.weight, spread=spread)
+        binned = [one.scores for one in (self, other) if one.scores is not None]
+        scores = binned[0] + binned[1] if len(binned) == 2 else next(iter(binned), None)
+        return MetricSum(
+            total=self.total + other.total, weight=self.weight + other.weight, spread=spread, scores=scores
+        )
 
     def rounded(self, name: str) -> MetricSum:
         """As it leaves a site: float32 numbers. Raises ArchipelError (``not-finite``) for one beyond float32.
@@ -153,7 +202,7 @@ class MetricSum(Record):
         if self.spread is not None:
             squares = _float32(name, "has squared differences that add up to", self.spread.squares)
             spread = Spread(total=total, weight=self.weight, squares=squares, sites=1)
-        return MetricSum(total=total, weight=self.weight, spread=spread)
+        return MetricSum(total=total, weight=self.weight, spread=spread, scores=self.scores)
 
     @property
     def is_rounded(self) -> bool:

@@ -206,11 +206,19 @@ def _leaves(job: Job, samples: SampleCounts | None, smallest_cell: int) -> str:
 def _spreads(job: Job, smallest_cell: int) -> list[str]:
     """Of which metrics more than a mean leaves."""
     names = [metric.name for metric in job.validation if metric.spread]
+    binned = [f"{metric.name} ({metric.bins} bins)" for metric in job.validation if metric.bins is not None]
+    words = []
+    if binned:
+        words.append(
+            f"Of {', '.join(binned)} also how many positive and negative cases have a score between which bins, in "
+            f"groups of at least {smallest_cell} cases, if at least {smallest_cell} patients here measure."
+        )
     if not names:
-        return []
+        return words
     return [
+        *words,
         f"Of {', '.join(names)} also how much it differs (a sum of squares), if at least {smallest_cell} patients "
-        "here measure."
+        "here measure.",
     ]
 
 
