@@ -274,6 +274,8 @@ async def test_a_plan_gets_every_total_weight_and_histogram_of_an_auc_out_and_no
         assert [n for n, count in enumerate(found.scores.negatives_to) if count] == [cuts[3]]
     states = updates(told, TaskKind.EVALUATE, SITE)
     assert states == 4 * (1 + 12 * FLOATS * (1 + histograms(16, 11, 5)))
+    # What docs/security.md says.
+    assert [-(-(histograms(64, most, 5).bit_length()) // 8) for most in (50, 200, 1000)] == [11, 28, 65]
 
 
 def test_a_job_of_few_samples_can_tell_less() -> None:

@@ -102,5 +102,8 @@ def test_no_value_counts_nothing_and_a_sum_without_values_says_so() -> None:
     for lacking in (MetricSum(total=1.0, weight=2), MetricSum.of([0.5]) + MetricSum(total=1.0, weight=1)):
         with pytest.raises(ArchipelError, match="its single values are not known"):
             spec.checked(lacking)
+    batches = MetricSum.of([0.5, 0.7]) + MetricSum.of([0.9])
+    kept = spec.checked(batches).spread
+    assert kept is not None and (kept.sites, kept.weight) == (1, 3), "of however many batches, it is one site's"
     plain = MetricSpec(name="dice", better="higher")
     assert plain.checked(MetricSum.of([0.5])) == MetricSum(total=0.5, weight=1)

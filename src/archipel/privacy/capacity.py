@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from math import comb
 
 from archipel.privacy.steps import steps_of
@@ -64,7 +64,7 @@ def smallest_group(patients: int, minimum_cell: int) -> int | None:
     return max(2, minimum_cell) if patients >= minimum_cell else None
 
 
-@cache
+@lru_cache(maxsize=256)
 def histograms(bins: int, most: int, smallest: int | None) -> int:
     """How many different histograms of at most ``most`` scores there are that have left a site, none not among them.
 

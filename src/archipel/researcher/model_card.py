@@ -259,9 +259,9 @@ def _pooled_table(details: Details) -> str:
         "\n\n### AUC, pooled over sites\n\n"
         "| metric | AUC (bounds) | bins | over |\n|---|---|---|---|\n"
         + "\n".join(rows)
-        + "\n\nIt compares the cases of all sites with each other, from histograms of their scores: with exact scores "
-        "it is for certain within the bounds, which say nothing about chance. The mean above is a mean of the sites' own "
-        "AUCs. Sites with few patients or few cases of a class are not in it."
+        + "\n\nIt compares the cases of all sites with each other, from histograms of their scores. "
+        "With exact scores it is for certain within the bounds, which say nothing about chance. The mean above is a "
+        "mean of the sites' own AUCs. Sites with few patients or few cases of a class are not in it."
     )
 
 

@@ -74,25 +74,27 @@ class MetricSpec(Record):
         return f"averaged by {self.counts}"
 
     def checked(self, value: MetricSum) -> MetricSum:
-        """What a plan reports of this metric, without what the job does not ask for.
+        """What a plan reports of this metric at one site, without what the job does not ask for.
 
         Raises ArchipelError (``plan-error``) for a sum without the spread or the scores that the job asks for.
         """
         if self.bins is not None:
-            self._check_scores(value)
-            return value.model_copy(update={"spread": None})
+            scores = self._checked_scores(value)
+            return MetricSum(total=value.total, weight=value.weight, scores=scores)
         if not self.spread:
             return MetricSum(total=value.total, weight=value.weight)
-        if value.weight and (value.spread is None or value.spread.weight != value.weight):
+        spread = value.spread
+        if value.weight and (spread is None or spread.weight != value.weight):
             raise ArchipelError(
                 Thing("metric", self.name),
                 "is declared with spread=True, and its single values are not known",
                 "make its sums from them: MetricSum.of(values), or leave spread out of its MetricSpec",
                 code=ErrorCode.PLAN_ERROR,
             )
-        return value.model_copy(update={"scores": None})
+        spread = None if spread is None or not value.weight else spread.model_copy(update={"sites": 1})
+        return MetricSum(total=value.total, weight=value.weight, spread=spread)
 
-    def _check_scores(self, value: MetricSum) -> None:
+    def _checked_scores(self, value: MetricSum) -> ScoreHistogram:
         if value.scores is None or value.scores.bins != self.bins or not value.scores.is_of_bins:
             raise ArchipelError(
                 Thing("metric", self.name),
@@ -100,6 +102,7 @@ class MetricSpec(Record):
                 f"make its sums from them: MetricSum.of_scores(scores, truth, bins={self.bins})",
                 code=ErrorCode.PLAN_ERROR,
             )
+        return value.scores.model_copy(update={"sites": 1})
 
     def most(self, samples: int) -> int:
         """The largest weight that a site with so many samples may report."""
