@@ -94,14 +94,21 @@ def test_many_cases_keep_narrow_bins_and_a_small_bound() -> None:
     assert exact is not None and abs(coarse.auc() - exact) < 1e-3 and (high - low) / 2 < 0.02
 
 
-def test_a_few_stray_cases_do_not_widen_all_others() -> None:
-    """Two low scores among 40 positives go into one run with their neighbours; the rest keep theirs."""
-    scores = [0.01, 0.02, *np.linspace(0.5, 0.99, 38)]
-    negatives = np.linspace(0.0, 0.6, 40)
+def test_no_group_says_what_the_lowest_or_the_highest_score_of_a_case_is() -> None:
+    """The ends of all groups stay when the lowest and the highest score move as far as they can."""
+    middle, negatives = np.linspace(0.41, 0.6, 18).tolist(), np.linspace(0.1, 0.9, 40).tolist()
+    found = {
+        ScoreHistogram.of([low, high, *middle, *negatives], [1] * 20 + [0] * 40, bins=64).coarsened(5)
+        for low in (0.0, 0.2, 0.4) for high in (0.61, 0.8, 1.0)
+    }  # fmt: skip
+    assert len(found) == 1 and None not in found
+
+
+def test_one_far_score_widens_only_the_group_that_it_is_in() -> None:
+    scores, negatives = [0.01, *np.linspace(0.5, 0.99, 39)], np.linspace(0.0, 0.6, 40)
     coarse = ScoreHistogram.of([*scores, *negatives], [1] * 40 + [0] * 40, bins=64).coarsened(5)
-    assert coarse is not None
-    low, high = coarse.bounds()
-    assert (high - low) / 2 < 0.08
+    assert coarse is not None and len([count for count in coarse.positives_from if count]) >= 7
+    assert coarse.positives_from[0] == 5
 
 
 @pytest.mark.parametrize(

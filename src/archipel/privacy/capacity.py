@@ -68,12 +68,12 @@ def smallest_group(patients: int, minimum_cell: int) -> int | None:
 def histograms(bins: int, most: int, smallest: int | None) -> int:
     """How many different histograms of at most ``most`` scores there are that have left a site, none not among them.
 
-    Each class has j runs of bins, which do not overlap: ``C(bins + j, 2j)`` ways to choose where they begin and end.
+    Each class has j runs, which cover all bins: ``C(bins - 1, j - 1)`` ways to choose where they end, or no case.
     Each of all r runs of both classes holds ``smallest`` cases or more: ``C(most - r * smallest + r, r)`` ways.
     """
     if smallest is None:
         return 0
-    places = [comb(bins + runs, 2 * runs) for runs in range(bins + 1)]
+    places = [1, *(comb(bins - 1, runs - 1) for runs in range(1, bins + 1))]
     found = 0
     for runs in range(1, min(2 * bins, most // smallest) + 1):
         ways = sum(places[one] * places[runs - one] for one in range(max(0, runs - bins), min(runs, bins) + 1))

@@ -93,7 +93,7 @@ class ScoreHistogram(Record):
 
     @property
     def is_of_one_site(self) -> bool:
-        """Whether it is as a site sends it: of each class, runs of bins that do not overlap, each with its count."""
+        """Whether it is as a site sends it: of each class, runs that cover all bins once, each with its count."""
         return self.sites == 1 and all(
             _runs(first, last) is not None
             for first, last in (
@@ -142,8 +142,8 @@ class ScoreHistogram(Record):
     def coarsened(self, smallest: int) -> ScoreHistogram | None:
         """The same cases, of each class in runs of bins that hold at least ``smallest`` each.
 
-        From the lowest score on, a run ends with the bin with which it has enough; what is left over at the end belongs
-        to the last run. This is microaggregation in one dimension (Domingo-Ferrer and Mateo-Sanz 2002). None where a
+        From the lowest bin on, a run ends with the bin with which it has enough; the last run takes all bins that are
+        left over. So the runs cover [0, 1], and none says what the lowest or the highest score in it is. None where a
         class has cases but too few, and where there is no case. Call it where ``is_of_bins``.
         """
         runs = [_grouped(counts, smallest) for counts in (self.positives_from, self.negatives_from)]
@@ -159,22 +159,19 @@ class ScoreHistogram(Record):
 
 
 def _grouped(counts: Sequence[int], smallest: int) -> list[tuple[int, int, int]] | None:
-    """Runs of bins (first, last, cases) with enough cases each; None where all cases are too few."""
+    """Runs of bins (first, last, cases) with enough cases each, all bins in one of them; None where all are too few."""
     runs: list[tuple[int, int, int]] = []
-    start, held, last = 0, 0, 0
+    start, held = 0, 0
     for bin_, count in enumerate(counts):
-        if not count:
-            continue
-        start, last = (start if held else bin_), bin_
         held += count
         if held >= smallest:
             runs.append((start, bin_, held))
-            held = 0
+            start, held = bin_ + 1, 0
     if held and not runs:
         return None
-    if held:
+    if runs:
         start, _, count = runs[-1]
-        runs[-1] = start, last, count + held
+        runs[-1] = start, len(counts) - 1, count + held
     return runs
 
 
@@ -185,5 +182,6 @@ def _runs(first: Sequence[int], last: Sequence[int]) -> list[tuple[int, int, int
     if [count for _, count in begins] != [count for _, count in ends]:
         return None
     runs = [(start, end, count) for (start, count), (end, _) in zip(begins, ends, strict=True)]
-    apart = all(one[1] < other[0] for one, other in pairwise(runs))
-    return runs if apart and all(start <= end for start, end, _ in runs) else None
+    whole = not runs or (runs[0][0] == 0 and runs[-1][1] == len(first) - 1)
+    joined = all(one[1] + 1 == other[0] for one, other in pairwise(runs))
+    return runs if whole and joined and all(start <= end for start, end, _ in runs) else None
