@@ -120,6 +120,22 @@ def accuracy(plan: Any) -> None:
     assert (found["accuracy"].total, found["accuracy"].weight) == (2, 3)
 
 
+def spread(plan: Any) -> None:
+    batches = [torch.tensor([[2.0, 1], [0, 1], [3, 0]]), torch.tensor([[2.0, 1], [0, 1]])]
+    found = [plan.measure(one, torch.tensor([0, 1, 1][: len(one)]))["accuracy"] for one in batches]
+    # Right, right, wrong; right, right.
+    assert (found[0] + found[1]).spread.deviation == pytest.approx(np.std([1, 1, 0, 1, 1], ddof=1))
+    assert plan.validation[0].spread and not plan.validation[1].spread
+
+
+def auc(plan: Any) -> None:
+    batches = [torch.tensor([[0.0, 2], [0, -2]]), torch.tensor([[0.0, 1], [0, 3]])]
+    found = [plan.measure(one, torch.tensor([1, 0]))["auc"] for one in batches]
+    # Scores 0.88 and 0.73 of positives; 0.12 and 0.95 of negatives.
+    together = (found[0] + found[1]).finished()
+    assert (together.mean(), together.weight) == (0.5, 4) and together.scores.cases == (2, 2)
+
+
 def probabilities(plan: Any) -> None:
     one, two = torch.tensor([[math.log(9), 0.0]]), torch.tensor([[0.0, 0.0]])
     outputs = plan.undo_activation((plan.activate(one) + plan.activate(two)) / 2)
@@ -134,6 +150,8 @@ CLAIMS: dict[str, Callable[[Any], None]] = {
     "ClippedPlan": clipped,
     "CosinePlan": cosine,
     "AccuracyPlan": accuracy,
+    "SpreadPlan": spread,
+    "AucPlan": auc,
     "ProbabilitiesPlan": probabilities,
 }
 

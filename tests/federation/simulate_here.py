@@ -14,7 +14,7 @@ from pathlib import Path
 from archipel.plans import load_packaged, package
 from archipel.simulation import scanned_site, simulate
 from archipel.tensors import encode
-from archipel.vocabulary import Job
+from archipel.vocabulary import Job, TaskKind
 
 job_file, plan, data, folder, *given = map(Path, sys.argv[1:])
 job = Job.model_validate_json(job_file.read_text())
@@ -22,6 +22,10 @@ sites = [scanned_site(site, data / site, job.needs) for site in job.sites]
 packaged = package(plan, job.plan.class_name)
 initial = given[0].read_bytes() if given else encode(load_packaged(packaged).initial_model(job.seed))
 store = asyncio.run(simulate(job, packaged, initial, sites, folder))
-ensemble = [record.validation["accuracy"].mean() for record in store.records if record.stage.about == "ensemble"]
-found = {"last": store.model, "local": store.local_models, "ensemble": ensemble[0] if ensemble else None}
+found = {"last": store.model, "local": store.local_models, "ensemble": None}
+for record in store.records:
+    if record.stage.about == "ensemble":
+        found["ensemble"] = record.validation["accuracy"].mean()
+    if record.stage.kind is TaskKind.EVALUATE and not record.stage.about:
+        found["validation"] = {name: one.model_dump(mode="json") for name, one in record.validation.items()}
 print(json.dumps({**found, "rounds": store.progress().rounds_done, "reason": store.reason}))

@@ -15,7 +15,7 @@ import pytest
 from archipel.plans import read_starting_model
 from archipel.site.approval import offers
 from archipel.site.services import explanations
-from archipel.vocabulary import Baselines, Job, ParentModel
+from archipel.vocabulary import Baselines, Job, MetricSum, ParentModel, metric_details
 from worlds.federation import SITES, TINY, World
 
 pytestmark = pytest.mark.processes
@@ -73,3 +73,21 @@ def simulated(world: World, job: Job, folder: Path, *initial: Path) -> dict[str,
     done = subprocess.run([sys.executable, script, *places], env=inherited, capture_output=True, text=True, check=True)
     found: dict[str, Any] = json.loads(done.stdout)
     return found
+
+
+def test_how_much_a_metric_differs_and_a_pooled_auc_are_the_same_simulated_and_deployed(
+    world: World, tmp_path: Path
+) -> None:
+    plan = Path(__file__).with_name("measured_plan.py")
+    job = world.submit("measured", plan, None, terms={"rounds": 1}, validation_fraction=0.5)
+    world.do("measured", "start")
+    deployed = world.wait_state("measured")["baselines"]["federated"]
+    (tmp_path / "job.json").write_text(job.model_dump_json())
+    (tmp_path / "frames").mkdir()
+    script = Path(__file__).parent / "simulate_here.py"
+    places = [tmp_path / "job.json", plan, world.folder / "data", tmp_path / "frames"]
+    done = subprocess.run([sys.executable, script, *places], capture_output=True, text=True, check=True)
+    sums = {name: MetricSum.model_validate(one) for name, one in json.loads(done.stdout)["validation"].items()}
+    simulated = {name: one.model_dump(mode="json") for name, one in metric_details(sums).items()}
+    assert simulated == deployed["details"]
+    assert simulated["brier"]["spread"]["sites"] == simulated["auc"]["pooled_auc"]["sites"] == 2

@@ -41,7 +41,7 @@ def train(runtime, task, model, state=None):
 def test_a_tiny_plan_trains_validates_and_keeps_its_state(tiny):
     plan, job, runtime = tiny
     outcome, result = train(runtime, task_for(job), tensor_file(plan))
-    assert outcome.samples == (len(plan.training.ids), len(plan.held_out.ids))
+    assert outcome.samples == (len(plan.training.ids), len(plan.held_out.ids), 4)
     assert outcome.validation["accuracy"].weight == len(plan.held_out.ids) > 0
     assert outcome.state is not None and decode(outcome.state)["momentum"].any()
     trained = decode(result)

@@ -146,8 +146,19 @@ def test_a_folder_is_evaluated_per_subject_and_on_the_mean(tmp_path):
         "dice": {"whole": 1.0, "dark": 1.0, "bright": 1.0},
         "hd95_mm": {"whole": 0.0, "dark": 0.0, "bright": 0.0},
     }
+    assert found["patients"] == 4 and found["deviation"]["dice"]["whole"] == 0.0
+    assert found["interval"]["hd95_mm"] == {"whole": [0.0, 0.0], "dark": [0.0, 0.0], "bright": [0.0, 0.0]}
     missed = evaluate_folder(plan, [{"level": np.float32(99).reshape(())}], tmp_path / "site-a")
     assert missed["mean"]["dice"]["whole"] == 0.0 and missed["mean"]["hd95_mm"]["whole"] is None
+    assert missed["interval"]["hd95_mm"]["whole"] is None and missed["deviation"]["hd95_mm"]["whole"] is None
+
+
+def test_a_segmentation_that_says_spread_reports_how_much_each_dice_differs():
+    class Spread(Bright):
+        needs = Bright.needs
+        spread = True
+
+    assert all(metric.spread for metric in Spread.validation) and not any(metric.spread for metric in Bright.validation)
 
 
 def test_what_cannot_be_predicted_or_evaluated_is_named(tmp_path):

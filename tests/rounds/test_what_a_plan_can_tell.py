@@ -18,8 +18,8 @@ from scripted_fleet import job
 from archipel.data import SampleCounts
 from archipel.governance import job_hash, record_hash
 from archipel.plans.runtime import Outcome
-from archipel.privacy import reported_bytes
-from archipel.privacy.capacity import FLOATS, failures, updates
+from archipel.privacy import Measured, reported_bytes
+from archipel.privacy.capacity import FLOATS, SQUARES, failures, histograms, updates
 from archipel.rounds.accounting import check_update
 from archipel.tasks import Compute, Trained, computing
 from archipel.tensors import encode
@@ -37,12 +37,19 @@ from archipel.vocabulary import (
     Update,
     WorkerLimits,
 )
+from archipel.vocabulary.score_histogram import ScoreHistogram
+from archipel.vocabulary.spread import Spread
 
-HELD = SampleCounts(training=40, validation=11)
+HELD = SampleCounts(training=40, validation=11, held_out_patients=9)
+SITE = Measured(*HELD, minimum_cell=5)
 RECALL = MetricSpec(name="recall", better="higher", counts="lesion", largest_weight=1000)
 LOSS, DICE = MetricSpec(name="loss", better="lower"), MetricSpec(name="dice", better="higher")
 JOB = job(metrics=(LOSS,), validation=(DICE, RECALL), limits=WorkerLimits(wall_s=3.5))
+SPREAD = JOB.model_copy(update={"validation": (DICE.model_copy(update={"spread": True}), RECALL)})
 MODEL = encode({"weight": np.zeros(3), "count": np.zeros((), np.int64)})
+
+SMALLEST = 5
+"""The least weight of a metric whose squares leave this site."""
 
 
 def task(job: Job, kind: TaskKind) -> Task:
@@ -64,16 +71,43 @@ def numbered_float(number: int) -> float:
     return float(total)
 
 
+def states_of(spec: MetricSpec, samples: int) -> int:
+    most = spec.most(samples)
+    with_squares = most - SMALLEST + 1 if spec.spread else 0
+    return 1 + FLOATS * (most + 1 - with_squares) + FLOATS * with_squares * SQUARES
+
+
 def smuggled(secret: int, specs: Sequence[MetricSpec], samples: int) -> tuple[int, dict[str, MetricSum]]:
     """What is left of the secret, and the metrics that carry the rest of it."""
     metrics = {}
     for spec in specs:
-        states = 1 + (spec.most(samples) + 1) * FLOATS
-        secret, digit = divmod(secret, states)
+        secret, digit = divmod(secret, states_of(spec, samples))
         if digit:
-            weight, number = divmod(digit - 1, FLOATS)
-            metrics[spec.name] = MetricSum(total=numbered_float(number), weight=weight)
+            metrics[spec.name] = made_of(digit - 1, spec, samples)
     return secret, metrics
+
+
+def made_of(digit: int, spec: MetricSpec, samples: int) -> MetricSum:
+    alone = SMALLEST if spec.spread else spec.most(samples) + 1
+    squares = 0.0
+    if digit < alone * FLOATS:
+        weight, number = divmod(digit, FLOATS)
+    else:
+        rest, number = divmod(digit - alone * FLOATS, FLOATS)
+        weight, size = divmod(rest, SQUARES)
+        weight, squares = weight + alone, struct.unpack("<f", struct.pack("<I", size))[0]
+    total = numbered_float(number)
+    # What a plan says of few patients it has to say too; the site leaves it out.
+    spread = Spread(total=total, weight=weight, squares=squares) if spec.spread and weight else None
+    return MetricSum(total=total, weight=weight, spread=spread)
+
+
+def digit_of(value: MetricSum, spec: MetricSpec, samples: int) -> int:
+    number = float_number(value.total)
+    if value.spread is None:
+        return value.weight * FLOATS + number
+    (size,) = struct.unpack("<I", struct.pack("<f", value.spread.squares))
+    return SMALLEST * FLOATS + ((value.weight - SMALLEST) * SQUARES + size) * FLOATS + number
 
 
 def read_back(update: Update, job: Job) -> int:
@@ -84,9 +118,9 @@ def read_back(update: Update, job: Job) -> int:
         (job.metrics, update.metrics, HELD.training),
     ):
         for spec in reversed(specs):
-            value, states = found.get(spec.name), 1 + (spec.most(samples) + 1) * FLOATS
-            digit = 0 if value is None else 1 + value.weight * FLOATS + float_number(value.total)
-            secret = secret * states + digit
+            value = found.get(spec.name)
+            digit = 0 if value is None else 1 + digit_of(value, spec, samples)
+            secret = secret * states_of(spec, samples) + digit
     return secret
 
 
@@ -104,24 +138,25 @@ class Smuggler:
         yield Trained(self.outcome, memoryview(MODEL))
 
 
+@pytest.mark.parametrize(("job", "stated"), [(JOB, 15), (SPREAD, 19)], ids=["sums", "sums of squares too"])
 async def test_a_plan_gets_out_exactly_as_many_bytes_as_are_stated(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, job: Job, stated: int
 ) -> None:
-    states = updates(JOB, TaskKind.TRAIN, *HELD)
+    states = updates(job, TaskKind.TRAIN, SITE)
     clock = SimpleNamespace(now=0.0)
     monkeypatch.setattr(computing, "time", SimpleNamespace(monotonic=lambda: clock.now))
     draw = random.Random(7)
-    doing = task(JOB, TaskKind.TRAIN)
+    doing = task(job, TaskKind.TRAIN)
     for secret in (0, 1, states - 1, *(draw.randrange(states) for _ in range(50))):
-        made = await Compute(JOB, "a", Smuggler(secret, JOB, clock), tmp_path)(doing)
-        check_update(JOB, doing, made.update, has_file=True)
+        made = await Compute(job, "a", Smuggler(secret, job, clock), tmp_path)(doing)
+        check_update(job, doing, made.update, has_file=True)
         arrived = Update.model_validate_json(made.update.model_dump_json())
-        assert read_back(arrived, JOB) == secret
+        assert read_back(arrived, job) == secret
     # Nothing more can be told: one more is beyond the longest time, and is cut to it.
-    made = await Compute(JOB, "a", Smuggler(states, JOB, clock), tmp_path)(doing)
-    assert read_back(made.update, JOB) < states
-    bits = (states + failures(JOB) - 1).bit_length()
-    assert reported_bytes(JOB, *HELD) == -(-bits // 8) == 15
+    made = await Compute(job, "a", Smuggler(states, job, clock), tmp_path)(doing)
+    assert read_back(made.update, job) < states
+    bits = (states + failures(job) - 1).bit_length()
+    assert reported_bytes(job, SITE) == -(-bits // 8) == stated
 
 
 async def test_the_order_of_metrics_tells_nothing(tmp_path: Path) -> None:
@@ -197,8 +232,58 @@ def test_there_is_one_zero(total: float) -> None:
 def test_a_thousand_metrics_are_said_to_carry_what_they_carry() -> None:
     many = tuple(MetricSpec(name=f"m{number}", better="lower") for number in range(1000))
     # A float32 total and a weight of up to 11: 35.6 bits each.
-    assert reported_bytes(job(metrics=(LOSS,), validation=many), *HELD) == pytest.approx(35.585 * 1000 / 8, abs=8)
+    assert reported_bytes(job(metrics=(LOSS,), validation=many), SITE) == pytest.approx(35.585 * 1000 / 8, abs=8)
+
+
+@pytest.mark.parametrize(("bins", "most", "smallest"), [(2, 7, 2), (3, 6, 2), (4, 6, 3), (3, 9, 4), (2, 3, 5)])
+def test_all_histograms_of_scores_that_can_leave_are_counted_and_no_others(bins: int, most: int, smallest: int) -> None:
+    """Every list of counts that a plan can report, and how many different ones the site makes of them."""
+    whole = [one for one in itertools.product(range(most + 1), repeat=2 * bins) if sum(one) <= most]
+    left = {
+        ScoreHistogram.model_construct(
+            positives_from=one[:bins], positives_to=one[:bins], negatives_from=one[bins:], negatives_to=one[bins:]
+        ).coarsened(smallest)
+        for one in whole
+    }
+    assert len(left - {None}) == histograms(bins, most, smallest)
+    assert histograms(bins, most, None) == 0
+
+
+async def test_a_plan_gets_every_total_weight_and_histogram_of_an_auc_out_and_no_more(tmp_path: Path) -> None:
+    auc = MetricSpec(name="auc", better="higher", bins=16)
+    told = job(metrics=(LOSS,), validation=(auc,), limits=WorkerLimits(wall_s=3.5))
+    doing, draw = task(told, TaskKind.EVALUATE), random.Random(3)
+    for _ in range(30):
+        cuts = sorted(draw.sample(range(15), 2))
+        positives, negatives = [0] * 16, [0] * 16
+        # Two runs of positives, no negative: where the first ends and both counts say something, nothing else does.
+        left = draw.randrange(2)
+        positives[cuts[0]], positives[cuts[1] + 1] = 5, 5 + left
+        scores = ScoreHistogram(
+            positives_from=tuple(positives), positives_to=tuple(positives),
+            negatives_from=tuple(negatives), negatives_to=tuple(negatives),
+        )  # fmt: skip
+        said = MetricSum(total=numbered_float(draw.randrange(FLOATS)), weight=draw.randrange(12), scores=scores)
+        smuggler = Smuggler(0, told, SimpleNamespace(now=0.0))
+        smuggler.outcome = Outcome(HELD, {}, {"auc": said})
+        made = (await Compute(told, "a", smuggler, tmp_path)(doing)).update
+        check_update(told, doing, made, has_file=False)
+        found = made.validation["auc"]
+        assert (found.total, found.weight) == (said.total, said.weight) and found.scores is not None
+        assert [n for n, count in enumerate(found.scores.positives_to) if count] == [cuts[0], 15]
+        assert [count for count in found.scores.positives_to if count] == [5, 5 + left]
+    states = updates(told, TaskKind.EVALUATE, SITE)
+    assert states == 4 * (1 + 12 * FLOATS * (1 + histograms(16, 11, 5)))
+    # What docs/security.md says.
+    assert [-(-(histograms(64, most, 5).bit_length()) // 8) for most in (50, 200, 1000)] == [7, 21, 61]
 
 
 def test_a_job_of_few_samples_can_tell_less() -> None:
-    assert reported_bytes(JOB, 0, 0) < reported_bytes(JOB, *HELD) < reported_bytes(JOB, 10**9, 10**9)
+    assert reported_bytes(JOB, Measured(0, 0, 0, 5)) < reported_bytes(JOB, SITE)
+    assert reported_bytes(JOB, SITE) < reported_bytes(JOB, Measured(10**9, 10**9, 10**9, 5))
+
+
+def test_a_site_of_few_patients_can_tell_as_little_as_without_squares() -> None:
+    few, many = Measured(40, 11, 4, 5), Measured(40, 11, 5, 5)
+    assert reported_bytes(SPREAD, few) == reported_bytes(JOB, few) < reported_bytes(SPREAD, many)
+    assert reported_bytes(SPREAD, Measured(40, 11, 11, 12)) == reported_bytes(JOB, few)

@@ -222,7 +222,8 @@ def test_a_plan_that_could_tell_more_bytes_than_the_policy_allows_is_not_approve
     with_table.settings = usual
     approve(with_table, "heart")
     allowed = authorisation.authorise(with_table, "heart", hashed)
-    assert allowed.samples == (len(allowed.cohort.training), len(allowed.cohort.validation or ()))
+    held_out = len(allowed.cohort.validation or ())
+    assert allowed.samples == (len(allowed.cohort.training), held_out, held_out)
     with_table.settings = settings(with_table, maximum_reported_bytes=5)
     refused(with_table, hashed, ErrorCode.POLICY, "the policy allows 5")
 

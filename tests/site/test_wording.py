@@ -195,3 +195,17 @@ def test_the_classes_and_the_numbers_that_a_plan_gets_for_them_are_said(hospital
     assert 'Classes (class):\n| 0 = normal, 1 = "pneumonia\\x1b[2J"\n' in said
     age = DataNeeds(kind="arrays", target=ColumnNeed(name="age", unit="years"))
     assert "Target:\n| age in years\n" in words(hospital, needs=age)["On which data?"]
+
+
+def test_a_metric_that_says_more_than_a_mean_is_explained_with_the_sites_smallest_cell(hospital: StateFolder) -> None:
+    asked = (
+        MetricSpec(name="dice", better="higher", spread=True),
+        MetricSpec(name="auc", better="higher", bins=64),
+    )
+    plain = job_for(hospital)
+    said = dict(explain_offer(plain.model_copy(update={"validation": asked}), hospital.settings, "North", "table", 50))
+    leaves = " ".join(said["What leaves this site?"].split())
+    assert "Of dice also how much it differs (a sum of squares), if at least 5 patients here measure." in leaves
+    assert "Of auc (64 bins) also how many positive and negative cases" in leaves and "at least 5 cases" in leaves
+    without = dict(explain_offer(plain, hospital.settings, "North", "table", 50))["What leaves this site?"]
+    assert "sum of squares" not in without and "bins" not in without

@@ -34,7 +34,10 @@ def evaluate(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Dice per label and of the whole structure, and HD95 in mm, for each subject and their mean."""
+    """Dice per label and of the whole structure, and HD95 in mm, for each subject and their mean.
+
+    The 95 % interval of the mean comes from drawing patients again (bootstrap), each with all its volumes.
+    """
     from archipel.cli.site_dataset import read_options
     from archipel.data import read_mapping
     from archipel.plans import load_own, package
@@ -55,9 +58,18 @@ def _print(found: Evaluation) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from archipel.vocabulary.counting import pluralise
+
     columns = [(metric, structure) for metric, values in found["mean"].items() for structure in values]
     table = Table("subject", *(f"{metric} {structure}" for metric, structure in columns))
-    for name, scores in [*found["subjects"].items(), (f"mean of {found['count']}", found["mean"])]:
+    below = [(f"mean of {found['count']}", found["mean"]), ("standard deviation", found["deviation"])]
+    for name, scores in [*found["subjects"].items(), *below]:
         cells = [scores[metric][structure] for metric, structure in columns]
         table.add_row(name, *("-" if cell is None else f"{cell:.3f}" for cell in cells))
+    intervals = [found["interval"][metric][structure] for metric, structure in columns]
+    patients = pluralise(found["patients"], "patient")
+    table.add_row(
+        f"95 % interval of the mean ({patients} drawn again)",
+        *("-" if interval is None else f"{interval[0]:.3f} to {interval[1]:.3f}" for interval in intervals),
+    )
     Console().print(table)

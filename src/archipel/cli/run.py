@@ -141,6 +141,6 @@ def _scores(measured: BaselinesView) -> list[ModelScores]:
     from archipel.simulation.scores import ModelScores
 
     return [
-        ModelScores(model=model, all_sites=found.validation, per_site=found.per_site)
+        ModelScores(model=model, all_sites=found.validation, per_site=found.per_site, details=found.details)
         for model, found in measured.by_model().items()
     ]

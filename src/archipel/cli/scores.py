@@ -28,16 +28,30 @@ def print_scores(scores: Sequence[ModelScores], metrics: Sequence[MetricSpec]) -
     for metric in sorted({metric for scored in scores for metric in scored.all_sites}):
         spec = declared.get(metric)
         title = escape_hidden(metric if spec is None else f"{metric}, {spec.average_in_words}")
-        table = Table("model", "all sites", *map(escape_hidden, sites), "worst site", title=title)
-        for scored in scores:
+        spreads = [detail.spread if (detail := scored.details.get(metric)) else None for scored in scores]
+        beside: tuple[str, ...] = ("standard deviation", "95 % interval", "over") if any(spreads) else ()
+        pooled = [detail.pooled_auc if (detail := scored.details.get(metric)) else None for scored in scores]
+        beside = next(((one.title, "over") for one in pooled if one is not None), beside)
+        table = Table("model", "all sites", *beside, *map(escape_hidden, sites), "worst site", title=title)
+        for scored, spread, auc in zip(scores, spreads, pooled, strict=True):
             worst = worst_site(spec, scored.per_site) if spec is not None else None
-            cells = [scored.all_sites.get(metric), *(scored.per_site.get(site, {}).get(metric) for site in sites)]
+            differs = () if not beside else ("-",) * len(beside)
+            if spread is not None:
+                differs = (f"{spread.deviation:.4f}", spread.interval_in_words, escape_hidden(spread.over(spec)))
+            if auc is not None:
+                differs = (auc.in_words, auc.over)
             table.add_row(
                 Text(escape_hidden(scored.model)),
-                *("-" if cell is None else f"{cell:.4f}" for cell in cells),
+                _cell(scored.all_sites.get(metric)),
+                *differs,
+                *(_cell(scored.per_site.get(site, {}).get(metric)) for site in sites),
                 Text("-" if worst is None else escape_hidden(f"{worst[0]} {worst[1]:.4f}")),
             )
         Console().print(table)
+
+
+def _cell(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
 
 
 def as_document(scores: Sequence[ModelScores]) -> list[dict[str, JsonValue]]:

@@ -240,10 +240,14 @@ def split(source: Source, cohort: Cohort, fraction: float, needs: DataNeeds) -> 
 
 
 class SampleCounts(NamedTuple):
-    """How many samples of a cohort a plan has to train on, and how many to validate on."""
+    """How many samples of a cohort a plan has to train on and to validate on, and how many patients the latter are of.
+
+    Who does not say of how many patients discloses no spread: 0 are below every smallest cell.
+    """
 
     training: int
     validation: int
+    held_out_patients: int = 0
 
 
 def count_samples(cohort: Cohort, fraction: float, needs: DataNeeds) -> SampleCounts:
@@ -254,5 +258,5 @@ def count_samples(cohort: Cohort, fraction: float, needs: DataNeeds) -> SampleCo
     cohort = usable(cohort, needs)
     held_out = cohort.held_out(fraction)
     # Counted in the column of subjects: a copy of each side would take as much memory as the cohort.
-    validation = sum(subject in held_out for subject in cohort.samples.subjects_of_rows)
-    return SampleCounts(len(cohort.samples) - validation, validation)
+    validation = [subject for subject in cohort.samples.subjects_of_rows if subject in held_out]
+    return SampleCounts(len(cohort.samples) - len(validation), len(validation), len(set(validation)))

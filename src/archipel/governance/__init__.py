@@ -19,11 +19,12 @@ from archipel.governance.journal import (
     sign_head,
 )
 from archipel.governance.keys import IdentityKey, verify
-from archipel.governance.policy import SitePolicy, objections
+from archipel.governance.policy import MINIMUM_CELL, SitePolicy, objections
 from archipel.governance.round_result import closed_is_signed_by, sign_closed
 from archipel.governance.signed_withdrawals import SignedWithdrawal, check_withdrawal, sign_withdrawal
 
 __all__ = [
+    "MINIMUM_CELL",
     "SERVER_JOURNAL",
     "Approval",
     "HeadFault",

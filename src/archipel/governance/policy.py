@@ -9,19 +9,22 @@ from pydantic import Field
 
 from archipel.vocabulary import Job, Record, Release, WorkerLimits
 
+MINIMUM_CELL = 5
+"""A count of patients below it is not disclosed, unless a site's policy says otherwise."""
+
 
 class SitePolicy(Record):
     """What this site lets a job ask for, whatever a person approves.
 
     ``releases``: how an update may leave. The limits are the most a job's worker may use here. ``minimum_cell``: a
-    smaller count of subjects is disclosed as ``<5``, never as its number. ``maximum_reported_bytes``: the most that a
-    plan may be able to tell in one attempt beside its weights. ``disclose_packages``: whether the site
-    discloses which of the packages that a job names it has.
+    smaller count of subjects is disclosed as ``<5``, never as its number, and how much a metric differs between fewer
+    patients is not disclosed. ``maximum_reported_bytes``: the most that a plan may be able to tell in one attempt
+    beside its weights. ``disclose_packages``: whether the site discloses which of the packages that a job names it has.
     """
 
     releases: tuple[Release, ...] = (Release.SUM, Release.INDIVIDUALLY)
     minimum_subjects: Annotated[int, Field(ge=1)] = 2
-    minimum_cell: Annotated[int, Field(ge=1)] = 5
+    minimum_cell: Annotated[int, Field(ge=1)] = MINIMUM_CELL
     maximum_rounds: Annotated[int, Field(ge=1)] = 10_000
     maximum_reported_bytes: Annotated[int, Field(ge=1)] = 512
     disclose_packages: bool = True

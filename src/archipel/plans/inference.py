@@ -6,10 +6,10 @@ probabilities.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, TypedDict, TypeVar
 
 import numpy as np
 
@@ -27,11 +27,13 @@ from archipel.data import (
 )
 from archipel.data.formats import guessed, settled
 from archipel.plans.base import Array, Plan
+from archipel.plans.bootstrap import bootstrap_interval
 from archipel.plans.cases import SUFFIX, cases_in, check_suffix
 from archipel.plans.surfaces import hausdorff_95
 from archipel.tensors import decode
 from archipel.vocabulary import BadInput, DataNeeds, ErrorCode, Thing
 
+T = TypeVar("T")
 Models = Sequence[Mapping[str, Array]]
 
 
@@ -101,11 +103,18 @@ Scores = dict[str, dict[str, float | None]]
 
 
 class Evaluation(TypedDict):
-    """The scores of each subject by its id, their mean, and how many subjects they are."""
+    """The scores of each subject by its id, their mean, how many subjects they are, and of how many patients.
+
+    ``deviation`` is the sample standard deviation over the subjects, None of a single one; ``interval`` the ends of
+    the 95 % interval of the mean, from drawing patients again, None of a single patient.
+    """
 
     subjects: dict[str, Scores]
     mean: Scores
     count: int
+    patients: int
+    deviation: Scores
+    interval: dict[str, dict[str, list[float] | None]]
 
 
 def evaluate_folder(
@@ -125,19 +134,32 @@ def evaluate_folder(
     """
     segmenter = _Segmenter.of(plan, models)
     subjects: dict[str, Scores] = {}
-    for name, volume in _volumes(root, segmenter.needs, layout, options or {}, mapping or DataMapping()):
+    patients: list[str] = []
+    for name, patient, volume in _volumes(root, segmenter.needs, layout, options or {}, mapping or DataMapping()):
         if volume.label is not None:
             predicted = segmenter.labels(volume.images, volume.affine, name)
             subjects[name] = segmenter.scores(predicted, volume.label, volume.affine)
+            patients.append(patient)
     if not subjects:
         raise BadInput(Thing.folder(root), "holds no labelled subject", "name a folder with images and labels")
-    return {"subjects": subjects, "mean": _means(list(subjects.values())), "count": len(subjects)}
+    rows = list(subjects.values())
+    return {
+        "subjects": subjects,
+        "mean": _over(rows, lambda values, _: float(np.mean(values)) if values else None, patients),
+        "count": len(subjects),
+        "patients": len(set(patients)),
+        "deviation": _over(
+            rows, lambda values, _: float(np.std(values, ddof=1)) if len(values) > 1 else None, patients
+        ),
+        "interval": _over(rows, _interval, patients),
+    }
 
 
 def _volumes(
     root: Path, needs: DataNeeds, layout: str | None, options: Mapping[str, str], mapping: DataMapping
-) -> Iterator[tuple[str, Volume]]:
-    """Each subject's name, after its site's where there are several, and its volumes as the plan reads them."""
+) -> Iterator[tuple[str, str, Volume]]:
+    """Each subject's name and its patient's, after its site's where there are several, and its volumes as the plan
+    reads them."""
     sites = [] if layout or (root / "images").is_dir() else sorted(path.parent for path in root.glob("*/images"))
     is_pairs = bool(sites) or (root / "images").is_dir() or not root.is_dir()
     found = layout or ("nifti-pairs" if is_pairs else guessed(root, options)[0].format)
@@ -146,7 +168,8 @@ def _volumes(
     for folder, (cohort, _) in cohorts:
         samples = cohort.samples
         for sample, volume in zip(samples, _read(folder, cohort, samples, needs), strict=True):
-            yield sample.name if len(cohorts) == 1 else f"{folder.name}/{sample.name}", volume
+            site = "" if len(cohorts) == 1 else f"{folder.name}/"
+            yield f"{site}{sample.name}", f"{site}{sample.subject}", volume
 
 
 def _cohort(folder: Path, layout: str, options: Mapping[str, str], mapping: DataMapping) -> tuple[Cohort, list[str]]:
@@ -173,13 +196,23 @@ def _check_problems(root: Path, problems: Sequence[str]) -> None:
         )
 
 
-def _means(rows: list[Scores]) -> Scores:
-    means: Scores = {}
+def _interval(values: list[float], patients: list[str]) -> list[float] | None:
+    found = bootstrap_interval(values, patients)
+    return None if found is None else list(found)
+
+
+def _over(
+    rows: list[Scores], statistic: Callable[[list[float], list[str]], T], patients: list[str]
+) -> dict[str, dict[str, T]]:
+    """A statistic of each structure's known values by each metric; it is given the values' patients too."""
+    found: dict[str, dict[str, T]] = {}
     for metric, structures in rows[0].items():
         for structure in structures:
-            values = [value for row in rows if (value := row[metric][structure]) is not None]
-            means.setdefault(metric, {})[structure] = float(np.mean(values)) if values else None
-    return means
+            scores = zip((row[metric][structure] for row in rows), patients, strict=True)
+            known = [(value, patient) for value, patient in scores if value is not None]
+            values, theirs = [value for value, _ in known], [patient for _, patient in known]
+            found.setdefault(metric, {})[structure] = statistic(values, theirs)
+    return found
 
 
 @dataclass(frozen=True)

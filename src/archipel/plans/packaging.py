@@ -147,6 +147,9 @@ def check_declarations(plan: Plan) -> None:
         names = [value.name for value in values]
         if len(set(names)) != len(names):
             raise bad_plan(thing, f"{attribute} names one thing twice", "give each its own name")
+    if name := next((metric.name for metric in plan.metrics if metric.spread or metric.bins), None):
+        cause = f"its metric {name} of training has spread or bins, and the model changes from batch to batch"
+        raise bad_plan(thing, cause, "declare it in validation, or leave them out")
     _check_activation(type(plan))
     selection = plan.selection
     if selection is not None and (

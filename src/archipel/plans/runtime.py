@@ -20,6 +20,7 @@ from archipel.data import (
     RawSource,
     SampleCounts,
     Source,
+    count_samples,
     format_named,
     split,
     usable,
@@ -101,7 +102,8 @@ class PlanRuntime:
             verify(source, self.cohort)
             source = RawSource(source, shown)
         training, validation = split(source, shown, self.job.validation_fraction, needs)
-        self._samples = SampleCounts(len(training), len(validation))
+        patients = count_samples(shown, self.job.validation_fraction, needs).held_out_patients
+        self._samples = SampleCounts(len(training), len(validation), patients)
         self.plan.prepare(training, validation, self._context(TrainingPass(round=0, arguments=self.job.arguments)))
 
     def begin(self, result: memoryview) -> None:
@@ -264,12 +266,16 @@ def not_finite(thing: str) -> ArchipelError:
 
 
 def _declared(found: Mapping[str, MetricSum], specs: Sequence[MetricSpec], where: str) -> dict[str, MetricSum]:
-    """The metrics in the job's order. Raises ArchipelError for a name that the job does not have."""
+    """The metrics in the job's order, an AUC of all of its scores.
+
+    Raises ArchipelError for a name that the job does not have, and for a metric without the values or the scores that
+    the job asks for.
+    """
     names = [spec.name for spec in specs]
     for name in found:
         if name not in names:
             raise _plan_error(f"{where} reports metric {name}", f"declare it; the job has {', '.join(names) or 'none'}")
-    return {name: found[name] for name in names if name in found}
+    return {spec.name: spec.checked(found[spec.name].finished()) for spec in specs if spec.name in found}
 
 
 def _plan_error(thing: str, remedy: str) -> ArchipelError:

@@ -27,7 +27,8 @@ class SegmentationPlan(TorchPlan):
     are the background and then the labels in rising order, its input channels the modalities in the order of ``needs``,
     one where it names none. ``shape`` is what a training volume is cut or padded to;
     ``divisor`` what the network's input sizes must be multiples of. Validation metrics follow from the labels:
-    ``dice`` of the whole structure and ``dice_<label>`` of each.
+    ``dice`` of the whole structure and ``dice_<label>`` of each. With ``spread`` True sites with enough patients also
+    report how much these differ between samples.
 
     >>> class HippocampusPlan(SegmentationPlan):
     ...     needs = DataNeeds(kind="volumes", labels={"1": "anterior", "2": "posterior"})
@@ -41,13 +42,14 @@ class SegmentationPlan(TorchPlan):
     spacing: ClassVar[tuple[float, float, float]] = (1.0, 1.0, 1.0)
     spacing_tolerance: ClassVar[float] = 0.2
     divisor: ClassVar[int] = 8
+    spread: ClassVar[bool] = False
     selection: ClassVar[Selection | None] = Selection(metric="dice", better="higher")
 
     def __init_subclass__(cls, **given: Any) -> None:
         super().__init_subclass__(**given)
         if "needs" in cls.__dict__ and "validation" not in cls.__dict__ and isinstance(cls.needs, DataNeeds):
             names = ["dice", *(f"dice_{name}" for name in cls.label_names().values())]
-            cls.validation = tuple(MetricSpec(name=name, better="higher") for name in names)
+            cls.validation = tuple(MetricSpec(name=name, better="higher", spread=cls.spread) for name in names)
 
     @classmethod
     def label_names(cls) -> dict[int, str]:
@@ -105,10 +107,7 @@ class SegmentationPlan(TorchPlan):
         if not rows:
             return {}
         return {
-            "dice" if name == "whole" else f"dice_{name}": MetricSum(
-                total=sum(row[name] for row in rows), weight=len(rows)
-            )
-            for name in rows[0]
+            "dice" if name == "whole" else f"dice_{name}": MetricSum.of(row[name] for row in rows) for name in rows[0]
         }
 
     def segment(

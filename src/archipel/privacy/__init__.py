@@ -3,7 +3,7 @@
 It knows tensors and numbers; it does not know tasks, files or how an update is sent.
 """
 
-from archipel.privacy.capacity import most_seconds, reported_bytes
+from archipel.privacy.capacity import Measured, most_seconds, reported_bytes, smallest_group
 from archipel.privacy.steps import STEPS, Step, steps_of
 from archipel.privacy.summed_fields import (
     Addend,
@@ -19,6 +19,7 @@ from archipel.privacy.summed_fields import (
 __all__ = [
     "STEPS",
     "Addend",
+    "Measured",
     "Step",
     "UpdateSums",
     "added_up",
@@ -28,6 +29,7 @@ __all__ = [
     "most_seconds",
     "only_sums",
     "reported_bytes",
+    "smallest_group",
     "steps_of",
     "update_schema",
 ]

@@ -9,6 +9,9 @@ measure below the second.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from math import comb
 
 from archipel.privacy.steps import steps_of
 from archipel.vocabulary import EXCEPTION_CLASSES, ErrorCode, Job, TaskKind
@@ -16,25 +19,72 @@ from archipel.vocabulary.failures import MOST_LINES
 
 FLOATS = 2**32 - 2**24 - 1
 """Totals: the float32 numbers that are finite, with one zero (IEEE 754)."""
+SQUARES = 2**31 - 2**23
+"""Sums of squares: those of them that are not negative."""
 _CLASSES = len(EXCEPTION_CLASSES) + 2
 """Classes of a failure: those of the list, ``Exception`` for every other, and none."""
 
 
-def reported_bytes(job: Job, training: int, validation: int) -> int:
-    """The most bytes that a plan can tell in one attempt beside its weights, at a site with so many samples."""
-    return max(_bytes(updates(job, kind, training, validation) + failures(job)) for kind in TaskKind)
+@dataclass(frozen=True)
+class Measured:
+    """What a site measures on, and what it discloses: samples of each side, patients held out, its smallest cell."""
+
+    training: int
+    validation: int
+    held_out_patients: int
+    minimum_cell: int
 
 
-def updates(job: Job, kind: TaskKind, training: int, validation: int) -> int:
+def reported_bytes(job: Job, site: Measured) -> int:
+    """The most bytes that a plan can tell in one attempt beside its weights, at such a site."""
+    return max(_bytes(updates(job, kind, site) + failures(job)) for kind in TaskKind)
+
+
+def updates(job: Job, kind: TaskKind, site: Measured) -> int:
     """How many different updates, their weights aside, the plan can make of a task of this kind."""
-    weights: list[int] = []
+    factors: list[int] = []
     if kind is not TaskKind.EVALUATE:
-        weights += [metric.most(training) for metric in job.metrics]
-        weights += [1 for step in steps_of(job) for _ in step.metrics]
+        factors += [_sums(metric.most(site.training)) for metric in job.metrics]
+        factors += [_sums(1) for step in steps_of(job) for _ in step.metrics]
     if kind is not TaskKind.LOCAL:
-        weights += [metric.most(validation) for metric in job.validation]
+        smallest = smallest_group(site.held_out_patients, site.minimum_cell)
+        for metric in job.validation:
+            most = metric.most(site.validation)
+            if metric.bins is not None:
+                factors.append(1 + (most + 1) * FLOATS * (1 + histograms(metric.bins, most, smallest)))
+            else:
+                factors.append(_sums(most, smallest if metric.spread else None))
     passes = job.terms.rounds if kind is TaskKind.LOCAL else 1
-    return _product((most_seconds(job, passes) + 1, *(1 + (most + 1) * FLOATS for most in weights)))
+    return _product((most_seconds(job, passes) + 1, *factors))
+
+
+def smallest_group(patients: int, minimum_cell: int) -> int | None:
+    """The fewest values of which it is disclosed how much they differ, and the fewest scores that are counted together;
+    None where neither is disclosed at this site."""
+    return max(2, minimum_cell) if patients >= minimum_cell else None
+
+
+@lru_cache(maxsize=256)
+def histograms(bins: int, most: int, smallest: int | None) -> int:
+    """How many different histograms of at most ``most`` scores there are that have left a site, none not among them.
+
+    Each class has j runs, which cover all bins: ``C(bins - 1, j - 1)`` ways to choose where they end, or no case.
+    Each of all r runs of both classes holds ``smallest`` cases or more: ``C(most - r * smallest + r, r)`` ways.
+    """
+    if smallest is None:
+        return 0
+    places = [1, *(comb(bins - 1, runs - 1) for runs in range(1, bins + 1))]
+    found = 0
+    for runs in range(1, min(2 * bins, most // smallest) + 1):
+        ways = sum(places[one] * places[runs - one] for one in range(max(0, runs - bins), min(runs, bins) + 1))
+        found += ways * comb(most - runs * smallest + runs, runs)
+    return found
+
+
+def _sums(most: int, smallest: int | None = None) -> int:
+    """How many different sums of a metric there are, none at all among them."""
+    alone = most + 1 if smallest is None else min(most + 1, smallest)
+    return 1 + FLOATS * (alone + (most + 1 - alone) * SQUARES)
 
 
 def most_seconds(job: Job, passes: int) -> int:

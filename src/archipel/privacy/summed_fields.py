@@ -11,13 +11,19 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from pydantic import ValidationError
+
 from archipel.privacy.steps import steps_of
 from archipel.vocabulary import BadInput, ErrorCode, Job, MetricSum, Release, TaskKind, TensorSchema, TensorSpec, Thing
 from archipel.vocabulary.bounds import EXACT
 from archipel.vocabulary.metrics import LARGEST_SUM
 from archipel.vocabulary.releases import SUMMED_PREFIX
+from archipel.vocabulary.score_histogram import PARTS, ScoreHistogram
+from archipel.vocabulary.spread import Spread
 
 SAMPLES, WEIGHT = f"{SUMMED_PREFIX}samples", f"{SUMMED_PREFIX}weight"
+_SPREAD = ("spread-sites", "spread-total", "spread-weight", "spread-squares")
+_SCORES = "scores-"
 _METRIC, _VALIDATION = f"{SUMMED_PREFIX}metric/", f"{SUMMED_PREFIX}validation/"
 
 
@@ -64,6 +70,8 @@ def field_names(job: Job, kind: TaskKind) -> list[str]:
     if kind is not TaskKind.EVALUATE:
         found += [_METRIC + name for name in sorted(declared_metrics(job))]
     sums = [f"{name}/{part}" for name in found for part in ("total", "weight")]
+    sums += [f"{_VALIDATION}{metric.name}/{part}" for metric in job.validation if metric.spread for part in _SPREAD]
+    sums += [name for metric in job.validation if metric.bins for name in _score_fields(metric.name, metric.bins)]
     return sums if kind is TaskKind.EVALUATE else [SAMPLES, WEIGHT, *sums]
 
 
@@ -82,8 +90,16 @@ def addend_of(job: Job, kind: TaskKind, own: UpdateSums) -> Addend:
     parts |= {_VALIDATION + name: sums for name, sums in own.validation.items()}
     for name, sums in parts.items():
         numbers |= {f"{name}/total": sums.total, f"{name}/weight": float(sums.weight)}
+        if (spread := sums.spread) is not None:
+            # Squares about zero, which add up; a float64 has digits enough for those of float32 numbers.
+            about_zero = spread.squares + spread.total * spread.total / spread.weight
+            values = (float(spread.sites), spread.total, float(spread.weight), about_zero)
+            numbers |= {f"{name}/{part}": value for part, value in zip(_SPREAD, values, strict=True)}
+        if (scores := sums.scores) is not None:
+            counts = [float(scores.sites), *(float(one) for part in PARTS for one in getattr(scores, part))]
+            numbers |= dict(zip(_score_fields(name.partition("/")[2], scores.bins), counts, strict=True))
     names = field_names(job, kind)
-    unknown = sorted(parts.keys() - {name.rpartition("/")[0] for name in names})
+    unknown = sorted(parts.keys() - {name.removesuffix("/total") for name in names})
     if unknown:
         name = unknown[0].partition("/")[2]
         raise BadInput(Thing("metric", name), "is not in the job", "send the job's", code=ErrorCode.BAD_UPDATE)
@@ -101,7 +117,11 @@ def added_up(job: Job, numbers: Mapping[str, float]) -> UpdateSums:
     """
     remedy = "ask the sites: a sum does not show whose part is at fault"
     for name, number in numbers.items():
-        counts = name in (SAMPLES, WEIGHT) or name.endswith("/weight")
+        counts = (
+            name in (SAMPLES, WEIGHT)
+            or name.endswith(("/weight", "-sites", "-weight", "-squares"))
+            or f"/{_SCORES}" in name
+        )
         if not math.isfinite(number) or (counts and number < 0):
             cause = f"{name} adds up to {number}"
             raise BadInput("the sum of the updates", cause, remedy, code=ErrorCode.NOT_FINITE)
@@ -111,6 +131,8 @@ def added_up(job: Job, numbers: Mapping[str, float]) -> UpdateSums:
         cause = f"{SAMPLES} adds up to {numbers[SAMPLES]}, which no sites have"
         raise BadInput("the sum of the updates", cause, remedy, code=ErrorCode.BAD_UPDATE)
 
+    bins = {metric.name: metric.bins for metric in job.validation}
+
     def sums(prefix: str, names: set[str]) -> dict[str, MetricSum]:
         summed = {}
         for name in sorted(names):
@@ -118,8 +140,10 @@ def added_up(job: Job, numbers: Mapping[str, float]) -> UpdateSums:
             if abs(total) > LARGEST_SUM or weight >= EXACT:
                 cause = f"metric {name} adds up to {total} over a weight of {weight}, which no sites have"
                 raise BadInput("the sum of the updates", cause, remedy, code=ErrorCode.BAD_UPDATE)
-            if weight or total:
-                summed[name] = MetricSum(total=total, weight=round(weight))
+            if weight or total or numbers.get(f"{prefix}{name}/{_SCORES}sites", 0.0):
+                spread = _spread_of(name, *(numbers.get(f"{prefix}{name}/{part}", 0.0) for part in _SPREAD))
+                scores = _scores_of(name, bins.get(name), numbers) if prefix == _VALIDATION else None
+                summed[name] = MetricSum(total=total, weight=round(weight), spread=spread, scores=scores)
         return summed
 
     return UpdateSums(
@@ -128,6 +152,43 @@ def added_up(job: Job, numbers: Mapping[str, float]) -> UpdateSums:
         metrics=sums(_METRIC, declared_metrics(job)),
         validation=sums(_VALIDATION, {metric.name for metric in job.validation}),
     )
+
+
+def _spread_of(name: str, sites: float, total: float, weight: float, about_zero: float) -> Spread | None:
+    if not (sites or total or weight or about_zero):
+        return None
+    if not (1 <= sites < EXACT and 1 <= weight < EXACT and abs(total) <= LARGEST_SUM):
+        cause = f"the spread of metric {name} adds up to {total} over a weight of {weight}, which no sites have"
+        remedy = "ask the sites: a sum does not show whose part is at fault"
+        raise BadInput("the sum of the updates", cause, remedy, code=ErrorCode.BAD_UPDATE)
+    if sites < 2:
+        # It would be a single site's own.
+        return None
+    squares = max(0.0, about_zero - total * total / weight)
+    return Spread(total=total, weight=round(weight), squares=squares, sites=round(sites))
+
+
+def _score_fields(name: str, bins: int) -> list[str]:
+    """The tensors of a metric's histogram of scores: over how many sites, then its counts by part and bin."""
+    counts = [f"{part}/{bin_}" for part in PARTS for bin_ in range(bins)]
+    return [f"{_VALIDATION}{name}/{_SCORES}{one}" for one in ("sites", *counts)]
+
+
+def _scores_of(name: str, bins: int | None, numbers: Mapping[str, float]) -> ScoreHistogram | None:
+    if bins is None:
+        return None
+    sites, *counts = (numbers.get(field, 0.0) for field in _score_fields(name, bins))
+    if sites < 2:
+        # None at all, or a single site's own.
+        return None
+    lists = [counts[place * bins : (place + 1) * bins] for place in range(len(PARTS))]
+    try:
+        whole = {part: tuple(map(round, one)) for part, one in zip(PARTS, lists, strict=True)}
+        return ScoreHistogram(sites=round(sites), **whole)
+    except ValidationError as error:
+        cause = f"the scores of metric {name} add up to counts that no cases have"
+        remedy = "ask the sites: a sum does not show whose part is at fault"
+        raise BadInput("the sum of the updates", cause, remedy, code=ErrorCode.BAD_UPDATE) from error
 
 
 def _number(name: str) -> TensorSpec:

@@ -256,7 +256,8 @@ class Experiment:
 
         One row per model and metric: ``all_sites`` is the mean over all sites together, and
         ``averaged_by`` what it is a mean of; ``worst_site`` and ``worst_value`` say where the model is worst and its
-        value there; then one column per site.
+        value there; then one column per site. Of metrics with ``spread`` also the standard deviation and the 95 %
+        interval of the mean, and over how many samples and sites these are.
         """
         return tables.baselines(self.document().baselines, self.job.validation)
 
@@ -289,6 +290,7 @@ class Experiment:
                 "round": kept.round,
                 "hash": kept.hash,
                 **(kept.validation or {}),
+                **tables.detail_columns(kept.details),
             }
             for kept in self._models()
         ]

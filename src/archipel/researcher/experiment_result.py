@@ -11,7 +11,7 @@ from archipel.researcher.outcome import ExperimentResult, ModelKind, ModelScore,
 from archipel.researcher.tables import ALL_SITES, measured_after
 from archipel.transport.rest import ExperimentView, Measurement, RoundView
 from archipel.version import VERSION
-from archipel.vocabulary import Conflict, Job, MetricSpec, ParentModel, Thing
+from archipel.vocabulary import Conflict, Details, Job, MetricSpec, ParentModel, SpreadFigures, Thing
 
 
 def experiment_result(document: ExperimentView, rounds: Sequence[RoundView]) -> ExperimentResult:
@@ -47,6 +47,11 @@ def experiment_result(document: ExperimentView, rounds: Sequence[RoundView]) -> 
         is_demonstration=False,
         strategy=job.strategy.name,
         subjects=held_out,
+        intervals={
+            place: spread
+            for place, one in enumerate(committed, start=1)
+            if (spread := _spread(metric, one.model_details)) is not None
+        },
     )
 
 
@@ -78,10 +83,17 @@ def _scores(metric: MetricSpec, document: ExperimentView, rounds: Sequence[Round
             one.validation[metric.name],
             {site: values[metric.name] for site, values in one.per_site.items() if metric.name in values},
             {other: value for other, value in one.validation.items() if other != metric.name},
+            _spread(metric, one.details),
+            detail.pooled_auc if (detail := one.details.get(metric.name)) is not None else None,
         )
         for kind, name, one in found
         if one is not None and metric.name in one.validation
     ]
+
+
+def _spread(metric: MetricSpec, details: Details) -> SpreadFigures | None:
+    detail = details.get(metric.name)
+    return detail.spread if detail is not None else None
 
 
 def _of_the_rounds(document: ExperimentView, rounds: Sequence[RoundView]) -> Measurement | None:
@@ -89,7 +101,9 @@ def _of_the_rounds(document: ExperimentView, rounds: Sequence[RoundView]) -> Mea
     for attempt in reversed(rounds):
         if attempt.is_committed and attempt.model_validation:
             per_site = {site: dict(one) for site, one in measured_after(attempt, rounds, document.baselines).items()}
-            return Measurement(validation=attempt.model_validation, per_site=per_site, subjects=0)
+            return Measurement(
+                validation=attempt.model_validation, per_site=per_site, subjects=0, details=attempt.model_details
+            )
     return None
 
 

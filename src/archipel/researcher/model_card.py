@@ -9,9 +9,9 @@ from importlib.metadata import PackageNotFoundError, version
 from itertools import groupby
 
 from archipel.researcher.ancestry import Ancestor, earlier_sites, in_words, is_all_known
-from archipel.researcher.tables import measured_after
+from archipel.researcher.tables import AtSites, after_round
 from archipel.transport.rest import ExperimentView, ModelView, RoundView
-from archipel.vocabulary import Job, MetricSpec, worst_site
+from archipel.vocabulary import Details, Job, MetricDetail, MetricSpec, worst_site
 from archipel.vocabulary.visible import escape_hidden, quote_name
 
 _BESIDE = "came with it, in the folder beside this card whose name ends in `-plan`"
@@ -35,7 +35,7 @@ def model_card(
     """
     committed = [attempt for attempt in rounds if attempt.is_committed and attempt.round <= model.round]
     local = model.site
-    per_site = _at_each_site(model, document, rounds, local)
+    at_sites = _at_each_site(model, document, rounds, local)
     initial = f" ({model.origin})" if model.is_initial else ""
     sections = [
         f"# Model card: {job.experiment}, {model.name}{initial}",
@@ -45,9 +45,9 @@ def model_card(
         _lineage(job, job_hash, model, ancestors),
         _contributions(job, model, committed, document),
         _hyper_parameters(job, committed),
-        _measured(job, model, document, per_site),
+        _measured(job, model, document, at_sites),
         _software(software),
-        _limits(job, model, ancestors, by_site=any(per_site.values())),
+        _limits(job, model, ancestors, by_site=any(at_sites.values.values())),
     ]
     return escape_hidden("\n\n".join(section for section in sections if section) + "\n", keep="\n")
 
@@ -183,19 +183,19 @@ PerSite = Mapping[str, Mapping[str, float]]
 
 def _at_each_site(
     model: ModelView, document: ExperimentView, rounds: Sequence[RoundView], local: str | None
-) -> PerSite:
+) -> AtSites:
     """What each site measured of this model, where the server knows it: not of values that leave within sums only."""
     if local:
         own = document.baselines.local.get(local)
-        return own.per_site if own is not None else {}
+        return AtSites(own.per_site, own.per_site_details) if own is not None else AtSites()
     committed = [attempt for attempt in rounds if attempt.is_committed]
     if not model.round:
-        return {site: part.validation for site, part in committed[0].sites.items()} if committed else {}
+        return AtSites.before(committed[0]) if committed else AtSites()
     made = [attempt for attempt in committed if attempt.round == model.round]
-    return measured_after(made[-1], rounds, document.baselines) if made else {}
+    return after_round(made[-1], rounds, document.baselines) if made else AtSites()
 
 
-def _measured(job: Job, model: ModelView, document: ExperimentView, per_site: PerSite) -> str:
+def _measured(job: Job, model: ModelView, document: ExperimentView, at_sites: AtSites) -> str:
     federated = document.baselines.federated
     count = federated.subjects if federated is not None else None
     fraction = f"{job.validation_fraction:.0%} of each site's subjects, chosen by hash of the subject's id"
@@ -205,7 +205,7 @@ def _measured(job: Job, model: ModelView, document: ExperimentView, per_site: Pe
         return f"## Measured\n\nThis model was not validated at the sites (held out: {fraction})."
     declared = {metric.name: metric for metric in job.validation}
     lines = [
-        f"| {name} | {value:.4f} | {_about(declared.get(name))} | {_worst(declared.get(name), per_site)} |"
+        f"| {name} | {value:.4f} | {_about(declared.get(name))} | {_worst(declared.get(name), at_sites.values)} |"
         for name, value in sorted(sums.items())
     ]
     text = (
@@ -213,7 +213,8 @@ def _measured(job: Job, model: ModelView, document: ExperimentView, per_site: Pe
         "as sums.\n\n"
         "| metric | over all sites | | at the worst site |\n|---|---|---|---|\n" + "\n".join(lines)
     )
-    text += _site_table(sorted(sums), per_site)
+    text += _spread_table(declared, model.details) + _pooled_table(model.details)
+    text += _site_table(sorted(sums), at_sites)
     if model.name == "best" and not model.is_initial:
         text += "\n\nThis round was chosen by its validation result, so this result is somewhat too optimistic."
     rows = [
@@ -237,16 +238,61 @@ def _worst(metric: MetricSpec | None, per_site: PerSite) -> str:
     return f"{worst[1]:.4f} ({worst[0]})" if worst is not None else ""
 
 
-def _site_table(metrics: Sequence[str], per_site: PerSite) -> str:
-    measured = {site: values for site, values in sorted(per_site.items()) if values}
+def _spread_table(declared: Mapping[str, MetricSpec], details: Details) -> str:
+    """How much the metrics differ, where it is known."""
+    rows = [
+        f"| {name} | {spread.mean:.4f} | {spread.deviation:.4f} | {spread.interval_in_words} | "
+        f"{spread.over(declared.get(name))} |"
+        for name, detail in sorted(details.items())
+        if (spread := detail.spread) is not None
+    ]
+    if not rows:
+        return ""
+    return (
+        "\n\n### How much it differs\n\n| metric | mean | standard deviation | 95 % interval of the mean | over |\n"
+        "|---|---|---|---|---|\n" + "\n".join(rows) + "\n\nThe interval takes each of what is counted for independent: "
+        "where one patient has several, it is too narrow. Sites at which few patients measure are not in it."
+    )
+
+
+def _pooled_table(details: Details) -> str:
+    """The AUCs of the sites' cases together, where they are known."""
+    rows = [
+        f"| {name} | {pooled.in_words} | {pooled.bins} | {pooled.over} |"
+        for name, detail in sorted(details.items())
+        if (pooled := detail.pooled_auc) is not None
+    ]
+    if not rows:
+        return ""
+    return (
+        "\n\n### AUC, pooled over sites\n\n"
+        "| metric | AUC (bounds) | bins | over |\n|---|---|---|---|\n"
+        + "\n".join(rows)
+        + "\n\nIt compares the cases of all sites with each other, from histograms of their scores. "
+        "With exact scores it is for certain within the bounds, which say nothing about chance. The mean above is a "
+        "mean of the sites' own AUCs. Sites with few patients or few cases of a class are not in it."
+    )
+
+
+def _site_table(metrics: Sequence[str], at_sites: AtSites) -> str:
+    measured = {site: values for site, values in sorted(at_sites.values.items()) if values}
     if not measured:
         return ""
     rows = [
-        f"| {site} | " + " | ".join(_cell(values.get(metric)) for metric in metrics) + " |"
+        f"| {site} | "
+        + " | ".join(
+            _with_deviation(values.get(metric), at_sites.details.get(site, {}).get(metric)) for metric in metrics
+        )
+        + " |"
         for site, values in measured.items()
     ]
     head = f"| site | {' | '.join(metrics)} |\n|---|" + "---|" * len(metrics)
     return f"\n\n### At each site\n\n{head}\n" + "\n".join(rows)
+
+
+def _with_deviation(value: float | None, detail: MetricDetail | None) -> str:
+    spread = detail.spread if detail is not None else None
+    return _cell(value) + ("" if spread is None else f" (SD {spread.deviation:.4f})")
 
 
 def _cell(value: float | None) -> str:

@@ -10,7 +10,7 @@ from typing import Any, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from archipel.vocabulary import MetricSpec
+from archipel.vocabulary import MetricSpec, PooledAuc, SpreadFigures
 
 DICE = MetricSpec(name="dice", better="higher")
 
@@ -43,7 +43,8 @@ class ModelScore:
 
     ``value`` is the mean of the result's metric over all of them, ``per_site`` its means at each site,
     ``per_structure`` the means of the other metrics, for a segmentation those of each label. ``name`` is the site's
-    name for a local model and the kind for the others.
+    name for a local model and the kind for the others. ``spread`` says how much the metric differs, and
+    ``pooled_auc`` is that of the sites' cases together, where they are known.
     """
 
     kind: ModelKind
@@ -51,6 +52,8 @@ class ModelScore:
     value: float
     per_site: Mapping[str, float] = field(default_factory=dict)
     per_structure: Mapping[str, float] = field(default_factory=dict)
+    spread: SpreadFigures | None = None
+    pooled_auc: PooledAuc | None = None
 
 
 @dataclass(frozen=True)
@@ -113,7 +116,8 @@ class ExperimentResult:
     (``federated``, ``pooled``), ``losses`` training losses of each round by site; NaN where there is none. ``deployed``
     says whether the sites were processes of their own that used mutual TLS and trained in a sandbox, or simulated in
     one process. ``model`` names the file of the federated model, of the last round. ``subjects`` is how many held-out
-    subjects were measured, where the sites' own numbers are not known.
+    subjects were measured, where the sites' own numbers are not known. ``intervals`` are those of the federated curve,
+    by round, counted from 1.
     """
 
     title: str
@@ -139,6 +143,7 @@ class ExperimentResult:
     is_demonstration: bool = True
     strategy: str = "fedavg"
     subjects: int = 0
+    intervals: Mapping[int, SpreadFigures] = field(default_factory=dict)
 
     @property
     def metric_name(self) -> str:

@@ -19,7 +19,7 @@ from archipel.transport.rest import (
     TaskAccepted,
     UpdateReceived,
 )
-from archipel.vocabulary import Job, TaskKind
+from archipel.vocabulary import Job, MetricDetail, MetricSpec, TaskKind
 from archipel.vocabulary.states import ApprovalState, ExperimentState
 from archipel.vocabulary.visible import escape_hidden, escape_markup, quote
 
@@ -116,8 +116,12 @@ class Progress:
             rows.append([site, str(answer.state), now, *counts, *map(_number, numbers)])
         if last:
             numbers = [last.metrics.get(name) for name in training]
-            numbers += [(produced or last.validation).get(name) for name in validation]
-            rows.append(["all sites", "", "", str(last.samples), _number(last.seconds), *map(_number, numbers)])
+            measured = produced or last.validation
+            details = last.model_details if produced else last.details
+            declared = {spec.name: spec for spec in self.document.job.validation} if self.document else {}
+            cells = [*map(_number, numbers)]
+            cells += [_with_details(measured.get(one), details.get(one), declared.get(one)) for one in validation]
+            rows.append(["all sites", "", "", str(last.samples), _number(last.seconds), *cells])
         model = f", model {last.round if produced else last.round - 1}" if last else ""
         heads = ["site", "answer", "now", "samples", "seconds", *training, *(f"{name}{model}" for name in validation)]
         return [escape_hidden(head) for head in heads], [[escape_hidden(cell) for cell in row] for row in rows]
@@ -204,6 +208,15 @@ def _released(body: ErrorReleased) -> str:
 
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.4g}"
+
+
+def _with_details(value: float | None, detail: MetricDetail | None, spec: MetricSpec | None) -> str:
+    if detail is not None and (pooled := detail.pooled_auc) is not None:
+        return f"{_number(value)} (pooled: {pooled.in_words}, {pooled.over})"
+    spread = detail.spread if detail is not None else None
+    if spread is None:
+        return _number(value)
+    return f"{_number(value)} (95 %: {spread.low:.4g} to {spread.high:.4g}, {spread.over(spec)})"
 
 
 def draft_html(job: Job, left_out: Mapping[str, str]) -> str:

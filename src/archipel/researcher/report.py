@@ -124,6 +124,8 @@ def _curves_caption(result: ExperimentResult) -> str:
         "The model of each round was measured at the start of the next one, at the sites. "
         "Dotted lines are models that were trained once, without rounds."
     )
+    if result.intervals:
+        text += " Bars are 95 % intervals of the mean, over the sites at which enough patients measure."
     if ModelKind.POOLED in result.curves:
         text += " The dashed curve is the same plan on all images in one place, with as many passes."
     return escape(text)
@@ -135,18 +137,48 @@ def _worst(result: ExperimentResult, score: ModelScore) -> tuple[str, float] | N
 
 def _table_caption(result: ExperimentResult) -> str:
     what = "Mean Dice of the whole structure" if result.is_demonstration else f"Mean {result.metric_name}"
-    means = "" if result.metric.counts == SAMPLE else f" The mean over all sites is {result.metric.average_in_words}."
+    means = "" if _is_of_samples(result) else f" The mean over all sites is {result.metric.average_in_words}."
     return escape(
         f"{what} on each site's held-out subjects, which no model was trained on; {result.metric.better} is better."
-        f"{means} A dashed frame marks a local model at its own hospital; the darker the cell, the better."
+        f"{means}{_about_intervals(result)}{_about_pooled(result)} "
+        "A dashed frame marks a local model at its own hospital; the darker the cell, the better."
+    )
+
+
+def _is_of_samples(result: ExperimentResult) -> bool:
+    """Whether the mean over all sites is that of all samples, whichever site they are of."""
+    return result.metric.counts == SAMPLE and result.metric.bins is None
+
+
+def _about_pooled(result: ExperimentResult) -> str:
+    over = {score.pooled_auc.over for score in result.scores if score.pooled_auc is not None}
+    if not over:
+        return ""
+    return (
+        " The pooled AUC compares the cases of all sites with each other, from histograms of their scores. With exact "
+        f"scores it is for certain within the bounds, which say nothing about chance; over {'; '.join(sorted(over))}."
+    )
+
+
+def _about_intervals(result: ExperimentResult) -> str:
+    over = {score.spread.over(result.metric) for score in result.scores if score.spread is not None}
+    if not over:
+        return ""
+    return (
+        f" 95 % intervals of the mean (Student's t) take each {result.metric.counts} for independent, so they are too "
+        f"narrow where one patient has several; over {'; '.join(sorted(over))}."
     )
 
 
 def _table(result: ExperimentResult) -> str:
     structures = list(dict.fromkeys(name for score in result.scores for name in score.per_structure))
     sites = [site.name for site in result.sites]
-    together = f"all {_counted(result)}" if result.metric.counts == SAMPLE else "all sites"
-    heads = ["model", together, *(f"at {site}" for site in sites), "worst site", *structures]
+    together = f"all {_counted(result)}" if _is_of_samples(result) else "all sites"
+    has_spread = any(score.spread is not None for score in result.scores)
+    interval = [f"95 % interval, by {result.metric.counts}", "standard deviation"] if has_spread else []
+    pooled = next((score.pooled_auc.title for score in result.scores if score.pooled_auc is not None), None)
+    beside = [*interval, *([pooled] if pooled else [])]
+    heads = ["model", together, *beside, *(f"at {site}" for site in sites), "worst site", *structures]
     values = [value for score in result.scores for value in (score.value, *score.per_site.values())]
     low, high = (min(values), max(values)) if values else (0.0, 1.0)
 
@@ -163,7 +195,10 @@ def _table(result: ExperimentResult) -> str:
 
     rows = []
     for score in sorted(result.scores, key=lambda reached: (_ORDER[reached.kind], reached.name)):
-        cells = cell(score.value) + "".join(
+        cells = cell(score.value) + (_interval(result, score) if has_spread else "")
+        if pooled:
+            cells += f"<td>{escape(score.pooled_auc.in_words) if score.pooled_auc else '–'}</td>"
+        cells += "".join(
             cell(score.per_site.get(site), own=score.kind is ModelKind.LOCAL and score.name == site) for site in sites
         )
         worst = _worst(result, score)
@@ -173,6 +208,14 @@ def _table(result: ExperimentResult) -> str:
         rows.append(f'<tr class="{emphasis}"><td>{escape(_model_name(score))}</td>{cells}</tr>')
     head = "".join(f"<th>{escape(heading)}</th>" for heading in heads)
     return f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody>"
+
+
+def _interval(result: ExperimentResult, score: ModelScore) -> str:
+    spread = score.spread
+    if spread is None:
+        return "<td>–</td><td>–</td>"
+    over = escape(spread.over(result.metric))
+    return f'<td title="{over}">{spread.low:.3f} to {spread.high:.3f}</td><td>{spread.deviation:.3f}</td>'
 
 
 def _shown(value: float | None) -> str:

@@ -52,6 +52,8 @@ def _metric(axis: Any, result: ExperimentResult) -> None:
             linewidth=width,
             linestyle=style,
         )
+        if federated:
+            _error_bars(axis, result)
         finite = [value for value in values if np.isfinite(value)]
         if finite:
             ends.append((measured.get(name, finite[-1]), name, colour))
@@ -81,6 +83,15 @@ def _metric(axis: Any, result: ExperimentResult) -> None:
             va="center",
             annotation_clip=False,
         )
+
+
+def _error_bars(axis: Any, result: ExperimentResult) -> None:
+    """The 95 % interval of each round whose sites say how much the metric differs, where its own mean is."""
+    for place, spread in result.intervals.items():
+        axis.errorbar(
+            place, spread.mean, [[spread.mean - spread.low], [spread.high - spread.mean]],
+            fmt="none", ecolor=INK, elinewidth=1.0, capsize=2.5, alpha=0.55, zorder=3,
+        )  # fmt: skip
 
 
 def _range(ends: Sequence[float], values: Sequence[float], rising: bool) -> tuple[float, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from archipel.transport.rest import (
@@ -13,7 +14,7 @@ from archipel.transport.rest import (
     RoundView,
     SiteFailed,
 )
-from archipel.vocabulary import BadInput, MetricSpec, TaskKind, worst_site
+from archipel.vocabulary import BadInput, Details, MetricSpec, TaskKind, worst_site
 from archipel.vocabulary.visible import escape_hidden_lines
 
 if TYPE_CHECKING:
@@ -60,22 +61,25 @@ def history(rounds: Sequence[RoundView], baselines: BaselinesView | None = None)
     Columns: ``round``, ``attempt``, ``site`` (or ``all_sites``), ``state``, ``samples``, ``seconds``, each training
     metric by its name, each validation metric as ``validation_<name>`` (of the model that the round started from)
     and as ``model_<name>`` (of the model that the round produced, known once a later exchange has measured it), and
-    each hyper-parameter as ``argument_<name>``. A metric that is called ``validation_...`` gets no second prefix. What
-    leaves a site only within a sum is there for ``all_sites`` alone.
+    each hyper-parameter as ``argument_<name>``. Of a metric with ``spread`` there are also ``model_<name>_deviation``,
+    the standard deviation, and the 95 % interval from ``model_<name>_low`` to ``model_<name>_high``; of an AUC with
+    ``bins`` there are ``model_<name>_pooled``, that of the sites' cases together, and its bounds
+    ``model_<name>_pooled_low`` and ``model_<name>_pooled_high``. A metric that is called ``validation_...`` gets no
+    second prefix. What leaves a site only within a sum is there for ``all_sites`` alone.
     """
     rows: list[Row] = []
     for attempt in rounds:
-        after = measured_after(attempt, rounds, baselines)
+        after = after_round(attempt, rounds, baselines)
         place: Row = {"round": attempt.round, "attempt": attempt.attempt}
         arguments = _prefixed("argument", attempt.arguments)
         for site, part in sorted(attempt.sites.items()):
             counts: Row = {"state": part.state.value, "samples": part.samples, "seconds": part.seconds}
             values = {**part.metrics, **_prefixed("validation", part.validation)}
-            values |= _prefixed("model", after.get(site, {}))
+            values |= _prefixed("model", {**after.values.get(site, {}), **detail_columns(after.details.get(site, {}))})
             rows.append({**place, "site": site, **counts, **values, **arguments})
         counts = {"state": attempt.state.value, "samples": attempt.samples, "seconds": attempt.seconds}
         values = {**attempt.metrics, **_prefixed("validation", attempt.validation)}
-        values |= _prefixed("model", attempt.model_validation)
+        values |= _prefixed("model", attempt.model_validation | detail_columns(attempt.model_details))
         rows.append({**place, "site": ALL_SITES, **counts, **values, **arguments})
     fixed = ["round", "attempt", "site", "state", "samples", "seconds"]
     return to_table(rows, columns=fixed + sorted({key for row in rows for key in row} - set(fixed)))
@@ -105,18 +109,53 @@ def failure_rows(events: Sequence[Event]) -> list[Row]:
     return rows
 
 
+def _averaged_by(metric: MetricSpec) -> str:
+    return metric.counts if metric.bins is None else f"site, weighted by {metric.counts}"
+
+
+@dataclass(frozen=True)
+class AtSites:
+    """What each site measured of a model: means, and what it says beside them."""
+
+    values: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    details: Mapping[str, Details] = field(default_factory=dict)
+
+    @classmethod
+    def before(cls, attempt: RoundView) -> AtSites:
+        """Of the model that a round started from."""
+        parts = attempt.sites.items()
+        return cls({site: part.validation for site, part in parts}, {site: part.details for site, part in parts})
+
+
+def after_round(attempt: RoundView, rounds: Sequence[RoundView], baselines: BaselinesView | None) -> AtSites:
+    """What each site measured of the model that this round produced: at the start of the next round, or at the end."""
+    if not attempt.is_committed:
+        return AtSites()
+    later = [other for other in rounds if other.round == attempt.round + 1 and other.is_committed]
+    if later:
+        return AtSites.before(later[0])
+    federated = baselines.federated if baselines is not None else None
+    is_last = attempt.round == max(other.round for other in rounds)
+    return AtSites(federated.per_site, federated.per_site_details) if federated is not None and is_last else AtSites()
+
+
 def measured_after(
     attempt: RoundView, rounds: Sequence[RoundView], baselines: BaselinesView | None
 ) -> Mapping[str, Mapping[str, float]]:
-    """What each site measured of the model that this round produced: at the start of the next round, or at the end."""
-    if not attempt.is_committed:
-        return {}
-    later = [other for other in rounds if other.round == attempt.round + 1 and other.is_committed]
-    if later:
-        return {site: part.validation for site, part in later[0].sites.items()}
-    federated = baselines.federated if baselines is not None else None
-    is_last = attempt.round == max(other.round for other in rounds)
-    return federated.per_site if federated is not None and is_last else {}
+    """The means of ``after_round``."""
+    return after_round(attempt, rounds, baselines).values
+
+
+def detail_columns(details: Details) -> dict[str, float]:
+    """Standard deviation, 95 % interval and pooled AUC of each metric that has them, a column each."""
+    found: dict[str, float] = {}
+    for name, detail in details.items():
+        if (spread := detail.spread) is not None:
+            found |= {f"{name}_deviation": spread.deviation, f"{name}_low": spread.low, f"{name}_high": spread.high}
+        if (pooled := detail.pooled_auc) is not None:
+            found |= {f"{name}_pooled": pooled.auc}
+            found |= {f"{name}_pooled_low": pooled.low, f"{name}_pooled_high": pooled.high}
+    return found
 
 
 def _prefixed(prefix: str, values: Mapping[str, C]) -> dict[str, C]:
@@ -126,10 +165,14 @@ def _prefixed(prefix: str, values: Mapping[str, C]) -> dict[str, C]:
 def baselines(measured: BaselinesView, metrics: Sequence[MetricSpec] = ()) -> DataFrame:
     """One row per model and metric: its mean over all sites together (``all_sites``), what that is a mean of
     (``averaged_by``: samples, unless the metric counts something else), the site where the model is worst and its value
-    there (``worst_site``, ``worst_value``), then its mean at each site.
+    there (``worst_site``, ``worst_value``), then its mean at each site. Where a metric says how much its values differ
+    there are also ``deviation``, the 95 % interval of the mean (``low``, ``high``), and over what these are (``over``);
+    of an AUC with bins ``pooled_auc``, that of the sites' cases together, and its bounds (``pooled_low``,
+    ``pooled_high``).
     """
     declared = {metric.name: metric for metric in metrics}
-    columns = ["model", "metric", ALL_SITES, "averaged_by", "worst_site", "worst_value"]
+    of_details = ["deviation", "low", "high", "pooled_auc", "pooled_low", "pooled_high", "over"]
+    columns = ["model", "metric", ALL_SITES, "averaged_by", "worst_site", "worst_value", *of_details]
     rows: list[Row] = []
     for model, reached in measured.by_model().items():
         for name, value in sorted(reached.validation.items()):
@@ -140,9 +183,17 @@ def baselines(measured: BaselinesView, metrics: Sequence[MetricSpec] = ()) -> Da
                 "model": model,
                 "metric": name,
                 ALL_SITES: value,
-                "averaged_by": metric.counts if metric is not None else None,
+                "averaged_by": _averaged_by(metric) if metric is not None else None,
             }
             row |= {"worst_site": site, "worst_value": worst}
+            detail = reached.details.get(name)
+            if detail is not None and (spread := detail.spread) is not None:
+                row |= {"deviation": spread.deviation, "low": spread.low, "high": spread.high}
+                row["over"] = spread.over(metric)
+            if detail is not None and (pooled := detail.pooled_auc) is not None:
+                row |= {"pooled_auc": pooled.auc, "pooled_low": pooled.low, "pooled_high": pooled.high}
+                row["over"] = pooled.over
             rows.append(row | {site: there[name] for site, there in sorted(reached.per_site.items()) if name in there})
-    sites = sorted({key for row in rows for key in row} - set(columns))
-    return to_table(rows, columns=columns + sites)
+    known = {key for row in rows for key in row}
+    shown = [column for column in columns if column not in of_details or column in known]
+    return to_table(rows, columns=shown + sorted(known - set(columns)))

@@ -13,6 +13,7 @@ from archipel.vocabulary import (
     Conflict,
     ErrorCode,
     Job,
+    MetricSpec,
     MetricSum,
     Release,
     Task,
@@ -21,6 +22,7 @@ from archipel.vocabulary import (
 )
 from archipel.vocabulary.bounds import MOST_COUNTED
 from archipel.vocabulary.remedies import Nothing
+from archipel.vocabulary.score_histogram import ScoreHistogram
 from archipel.vocabulary.states import ParticipantStatus
 
 
@@ -80,31 +82,40 @@ def check_update(job: Job, task: Task, update: Update, has_file: bool) -> None:
     # A round's metrics of training are over the samples that it counts; how many it measured it says by itself only
     # when it does nothing else.
     measured = MOST_COUNTED if trained else update.samples
-    of_training = {metric.name: metric.most(update.samples) for metric in job.metrics}
+    of_training = {spec.name: (spec, spec.most(update.samples)) for spec in job.metrics}
     for name in (name for step in steps_of(job) for name in step.metrics):
-        of_training.setdefault(name, 1)
-    of_validation = {metric.name: metric.most(measured) for metric in job.validation}
+        of_training.setdefault(name, (MetricSpec(name=name, better="lower"), 1))
+    of_validation = {spec.name: (spec, spec.most(measured)) for spec in job.validation}
     _check_metrics(update, update.metrics, of_training if trained else {})
     _check_metrics(update, update.validation, {} if task.key.kind is TaskKind.LOCAL else of_validation)
 
 
-def _check_metrics(update: Update, given: Mapping[str, MetricSum], most: Mapping[str, int]) -> None:
-    """Raise BadInput unless the metrics are the job's, as they leave a site; ``most`` is each one's largest weight, in
+def _check_metrics(update: Update, given: Mapping[str, MetricSum], known: Mapping[str, tuple[MetricSpec, int]]) -> None:
+    """Raise BadInput unless the metrics are the job's, as they leave a site; each is known with its largest weight, in
     the order in which a site sends them."""
     thing = update.thing
-    if list(given) != [name for name in most if name in given] and given.keys() <= most.keys():
+    if list(given) != [name for name in known if name in given] and given.keys() <= known.keys():
         cause, remedy = "has its metrics in another order than the job", "send them in the job's order"
         raise BadInput(thing, cause, remedy, code=ErrorCode.BAD_UPDATE)
     for name, value in given.items():
-        if name not in most:
+        spec, most = known.get(name, (None, 0))
+        if spec is None:
             cause, remedy = f"metric {name} is not in the job", "send the job's"
-        elif value.weight > most[name]:
-            cause, remedy = f"metric {name} counts {value.weight} where it may count {most[name]}", "count each once"
+        elif value.weight > most:
+            cause, remedy = f"metric {name} counts {value.weight} where it may count {most}", "count each once"
         elif not value.is_rounded:
-            cause, remedy = f"metric {name} has a total that is not a float32", "round it as a site does"
+            cause, remedy = f"metric {name} has a number that is not a float32 as a site rounds it", "round it so"
+        elif value.spread is not None and (not spec.spread or value.weight < 2):
+            cause, remedy = f"metric {name} says how much it differs, which the job does not ask for", "leave it out"
+        elif value.scores is not None and not _are_of_a_site(value.scores, spec, most):
+            cause, remedy = f"metric {name} has scores that no site sends", "send what the job asks for"
         else:
             continue
         raise BadInput(thing, cause, remedy, code=ErrorCode.BAD_UPDATE, values={"metric": name})
+
+
+def _are_of_a_site(scores: ScoreHistogram, spec: MetricSpec, most: int) -> bool:
+    return scores.bins == spec.bins and scores.is_of_one_site and 0 < sum(scores.cases) <= most
 
 
 def stage_record(

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from archipel.rounds import MemoryExperimentStore, StageRecord
-from archipel.vocabulary import MetricSum, Record, TaskKind
+from archipel.vocabulary import Details, MetricSum, Record, TaskKind, metric_details
 
 _NAMES = {"": "federated", "ensemble": "ensemble"}
 
 
 class ModelScores(Record):
     """One model's validation metrics at each site, and over all sites together: weighted means, without metrics of no
-    sample."""
+    sample. ``details`` say of all sites together what is known of a metric beside its mean."""
 
     model: str
     all_sites: dict[str, float]
     per_site: dict[str, dict[str, float]]
+    details: Details = {}
 
 
 def model_scores(store: MemoryExperimentStore) -> list[ModelScores]:
@@ -39,7 +40,7 @@ def scores(model: str, per_site: Mapping[str, Mapping[str, MetricSum]]) -> Model
         for name, one in sums.items():
             totals[name] = totals[name] + one if name in totals else one
     means = {site: _means(sums) for site, sums in sorted(per_site.items())}
-    return ModelScores(model=model, all_sites=_means(totals), per_site=means)
+    return ModelScores(model=model, all_sites=_means(totals), per_site=means, details=metric_details(totals))
 
 
 def _means(sums: Mapping[str, MetricSum]) -> dict[str, float]:

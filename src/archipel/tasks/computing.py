@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from archipel.governance import record_hash
+from archipel.governance import MINIMUM_CELL, record_hash
 from archipel.plans.runtime import Outcome
 from archipel.privacy import Addend, Step, UpdateSums, addend_of, most_seconds, only_sums, steps_of
 from archipel.rounds import check_releases, check_what_leaves
@@ -52,12 +52,19 @@ class Trainer(Protocol):
 
 class Compute:
     """Run the task and seal its result into ``folder``; on a full disk the result waits for ``wait_for_space`` in
-    memory.
+    memory. ``minimum_cell`` is the site's: of fewer patients it is not disclosed how much a metric differs.
     """
 
     def __init__(
-        self, job: Job, site: str, trainer: Trainer, folder: Path, wait_for_space: WaitForSpace = no_waiting
+        self,
+        job: Job,
+        site: str,
+        trainer: Trainer,
+        folder: Path,
+        wait_for_space: WaitForSpace = no_waiting,
+        minimum_cell: int = MINIMUM_CELL,
     ) -> None:
+        self._minimum_cell = minimum_cell
         self._job, self._site, self._trainer, self._folder, self._wait_for_space = (
             job,
             site,
@@ -78,7 +85,7 @@ class Compute:
         sealed = None
         try:
             async with self._trainer.run(task) as given:
-                trained = replace(given, outcome=as_they_leave(job, task.key.kind, given.outcome))
+                trained = replace(given, outcome=as_they_leave(job, task.key.kind, given.outcome, self._minimum_cell))
                 outcome = trained.outcome
                 if (task.key.kind is not TaskKind.EVALUATE and trained.result is not None) or within_sum:
                     sealed = await self._sealed(task, trained, steps, strategy)

@@ -6,6 +6,7 @@ an error where it enters, and never silently a default.
 """
 
 from archipel.vocabulary.actor import Actor
+from archipel.vocabulary.bounds import Count
 from archipel.vocabulary.errors import (
     ArchipelError,
     BadInput,
@@ -40,7 +41,8 @@ from archipel.vocabulary.long_work import (
     WorkProgress,
     show_nothing,
 )
-from archipel.vocabulary.metrics import Count, MetricSpec, MetricSum, worst_site
+from archipel.vocabulary.metric_details import Details, MetricDetail, PooledAuc, SpreadFigures, metric_details
+from archipel.vocabulary.metrics import MetricSpec, MetricSum, worst_site
 from archipel.vocabulary.names import ExperimentId, Hash, Name, SiteName, Value
 from archipel.vocabulary.needs import ARRAY, ColumnNeed, DataKind, DataNeeds, InputValues, ValueRange, differing_values
 from archipel.vocabulary.parameters import HyperParameter, check_arguments
@@ -69,6 +71,7 @@ __all__ = [
     "DType",
     "DataKind",
     "DataNeeds",
+    "Details",
     "ErrorCode",
     "ErrorValue",
     "ExperimentId",
@@ -79,6 +82,7 @@ __all__ = [
     "Job",
     "JsonObject",
     "Lineage",
+    "MetricDetail",
     "MetricSpec",
     "MetricSum",
     "ModelFile",
@@ -91,6 +95,7 @@ __all__ = [
     "Patience",
     "PlanPath",
     "PlanReference",
+    "PooledAuc",
     "PrivacyTerms",
     "Record",
     "Refused",
@@ -102,6 +107,7 @@ __all__ = [
     "Selection",
     "ShowProgress",
     "SiteName",
+    "SpreadFigures",
     "StepTerms",
     "StorageFull",
     "StrategyTerms",
@@ -120,6 +126,7 @@ __all__ = [
     "WorkerLimits",
     "check_arguments",
     "differing_values",
+    "metric_details",
     "show_nothing",
     "worst_site",
 ]

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from pydantic import Field
+
 MOST_SITES = 10_000
 """Sites of a job's roster, and so models of an ensemble and contributors of a round."""
 MOST_ROUNDS = 100_000
@@ -10,6 +14,10 @@ MOST_TENSORS = 100_000
 MOST_DIMENSIONS = 64
 """Dimensions of a tensor, as many as numpy allows."""
 MOST_METRICS = 1_000
+MOST_BINS = 256
+"""Bins of a histogram of scores."""
+MOST_BINS_OF_A_JOB = 4_096
+"""Bins of all histograms of a job together, so that an update's start stays far below its limit."""
 MOST_PARAMETERS = 1_000
 MOST_CHOICES = 1_000
 MOST_MODALITIES = 1_000
@@ -32,3 +40,5 @@ EXACT = 2**53
 """Whole numbers below it are the same number in JSON, in float64 and in every database."""
 MOST_COUNTED = EXACT // MOST_SITES - 1
 """What one site may count of anything, so that the sum over all sites is exact too: 900 thousand million."""
+Count = Annotated[int, Field(ge=0, lt=EXACT)]
+"""A count: below 2**53 it is the same number in JSON, in float64 and in every database."""

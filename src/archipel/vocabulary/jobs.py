@@ -7,7 +7,15 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from archipel.vocabulary.bounds import EXACT, LONGEST_TEXT, MOST_METRICS, MOST_PARAMETERS, MOST_ROUNDS, MOST_SITES
+from archipel.vocabulary.bounds import (
+    EXACT,
+    LONGEST_TEXT,
+    MOST_BINS_OF_A_JOB,
+    MOST_METRICS,
+    MOST_PARAMETERS,
+    MOST_ROUNDS,
+    MOST_SITES,
+)
 from archipel.vocabulary.counting import pluralise
 from archipel.vocabulary.lineage import Lineage
 from archipel.vocabulary.metrics import MetricSpec
@@ -215,6 +223,12 @@ class Job(Record):
         if set(self.arguments) != {parameter.name for parameter in self.parameters}:
             raise ValueError("arguments must name every hyper-parameter of the plan and nothing else")
         check_arguments(self.parameters, self.arguments)
+        if name := next((metric.name for metric in self.metrics if metric.spread or metric.bins), None):
+            raise ValueError(
+                f"metric {name} of training has spread or bins: only what is measured in validation may have it"
+            )
+        if (bins := sum(metric.bins or 0 for metric in self.validation)) > MOST_BINS_OF_A_JOB:
+            raise ValueError(f"the metrics have {bins} bins together; the most is {MOST_BINS_OF_A_JOB}")
         if self.privacy.release is Release.SUM:
             self._check_sums()
         return self

@@ -7,8 +7,8 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from archipel.vocabulary.bounds import MOST_PARAMETERS, MOST_ROUNDS, MOST_SITES
-from archipel.vocabulary.metrics import Count, MetricSums
+from archipel.vocabulary.bounds import MOST_PARAMETERS, MOST_ROUNDS, MOST_SITES, Count
+from archipel.vocabulary.metrics import MetricSums
 from archipel.vocabulary.names import ExperimentId, Hash, Name, SiteName, Value
 from archipel.vocabulary.records import Many, Record
 from archipel.vocabulary.things import Thing

@@ -26,7 +26,18 @@ from archipel.transport.rest import (
     RoundView,
     SiteRoundView,
 )
-from archipel.vocabulary import Job, Lineage, MetricSum, NotFound, RoundClosed, TaskKind, Thing, Value
+from archipel.vocabulary import (
+    Details,
+    Job,
+    Lineage,
+    MetricSum,
+    NotFound,
+    RoundClosed,
+    TaskKind,
+    Thing,
+    Value,
+    metric_details,
+)  # fmt: skip
 from archipel.vocabulary.metrics import SAMPLE
 from archipel.vocabulary.remedies import ListExperiments
 from archipel.vocabulary.states import ExperimentState, RoundState
@@ -138,6 +149,8 @@ def baselines(records: Iterable[StageRecord], counting_samples: Collection[str],
         measured = Measurement(
             validation=means(record.validation),
             per_site={site: means(part.validation) for site, part in record.sites.items() if part.validation},
+            details=metric_details(record.validation),
+            per_site_details=per_site_details(record),
             subjects=max(
                 (total.weight for name, total in record.validation.items() if name in counting_samples), default=0
             ),
@@ -206,6 +219,7 @@ def _round(
                 seconds=part.seconds,
                 metrics=means(part.metrics),
                 validation=means(part.validation),
+                details=metric_details(part.validation),
                 failure=part.failure,
             )
             for site, part in (record.sites.items() if record else ())
@@ -213,7 +227,9 @@ def _round(
         samples=record.samples if record else 0,
         metrics=means(record.metrics) if record else {},
         validation=means(record.validation) if record else {},
+        details=metric_details(record.validation) if record else {},
         model_validation=means(after),
+        model_details=metric_details(after),
     )
 
 
@@ -248,17 +264,19 @@ def models(database: Database, name: str) -> list[ModelView]:
         check_known(connection, name)
         rows = connection.execute(select(table).where(table.c.experiment == name).order_by(table.c.name)).mappings()
         lineage = _lineage(connection, name)
-        return [
-            ModelView(
-                name=row["name"],
-                round=row["round"],
-                hash=row["hash"],
-                validation=_validation(row["validation"]),
-                lineage=lineage,
-            )
-            for row in rows
-            if not row["name"].startswith(MEMORY)
-        ]
+        return [_model(row, lineage) for row in rows if not row["name"].startswith(MEMORY)]
+
+
+def _model(row: RowMapping, lineage: Lineage | None) -> ModelView:
+    sums = _sums.validate_json(row["validation"]) if row["validation"] else None
+    return ModelView(
+        name=row["name"],
+        round=row["round"],
+        hash=row["hash"],
+        validation=None if sums is None else means(sums),
+        lineage=lineage,
+        details=metric_details(sums or {}),
+    )
 
 
 def _lineage(connection: Connection, name: str) -> Lineage | None:
@@ -267,8 +285,10 @@ def _lineage(connection: Connection, name: str) -> Lineage | None:
     return parsed_job(job).lineage if job is not None else None
 
 
-def _validation(text: str | None) -> dict[str, float] | None:
-    return means(_sums.validate_json(text)) if text else None
+def per_site_details(record: StageRecord) -> dict[str, Details]:
+    """What each site says of its metrics beside their means."""
+    found = {site: metric_details(part.validation) for site, part in record.sites.items()}
+    return {site: one for site, one in found.items() if one}
 
 
 def means(sums: Mapping[str, MetricSum]) -> dict[str, float]:

@@ -107,7 +107,8 @@ class TasksUnderWay:
             check_task_of_job(job, job_hash, task)
 
         trainer = SandboxTrainer(self._site, self._store, job, allowed, self._link.fetch)
-        made_here = Compute(job, self._site.name, trainer, self._site.spool, self._room)
+        cell = self._site.settings.policy.minimum_cell
+        made_here = Compute(job, self._site.name, trainer, self._site.spool, self._room, cell)
         compute = RepeatOnCohortChange(made_here, lambda: allowed().view)
 
         async def accepted(task: Task) -> LocalUpdate:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from archipel.data import SampleCounts
 from archipel.data.volumes import ON_TOP, names_in
-from archipel.privacy import declared_metrics, reported_bytes
+from archipel.privacy import Measured, declared_metrics, reported_bytes
 from archipel.rounds import most_attempts, most_measurements
 from archipel.site.state import SandboxRule, SiteSettings
 from archipel.vocabulary import BadInput, HyperParameter, Job, MetricSpec, OptimiserState, Release, StepTerms
@@ -45,7 +45,7 @@ def explain_offer(
         ("What for?", _purpose(job)),
         ("What runs?", _model(job)),
         ("On which data?", _data(job, settings, dataset, subjects, held_out, options or {})),
-        ("What leaves this site?", _leaves(job, samples)),
+        ("What leaves this site?", _leaves(job, samples, settings.policy.minimum_cell)),
         ("What stays here?", _stays(job)),
         ("For how long?", _rounds(job)),
         ("What may the researcher change later?", _changes(job)),
@@ -165,7 +165,7 @@ def _parameters(step: StepTerms) -> str:
     return f"({values})" if values else ""
 
 
-def _leaves(job: Job, samples: SampleCounts | None) -> str:
+def _leaves(job: Job, samples: SampleCounts | None, smallest_cell: int) -> str:
     alone = job.privacy.release is Release.INDIVIDUALLY
     how = (
         "the server sees this site's own model"
@@ -176,13 +176,14 @@ def _leaves(job: Job, samples: SampleCounts | None) -> str:
     words = [
         f"After every round the trained model ({_size(job.tensors.nbytes)}); {how}. Its weights can carry "
         "anything that fits into them, whatever the plan says that it does.",
-        *_reported(job, samples),
+        *_reported(job, samples, smallest_cell),
         "How many samples it was trained on, which this site counts itself, and the whole seconds it took."
         if alone
         else "How many samples it was trained on, which this site counts itself, only within the sum; the whole "
         "seconds it took, individually.",
         f"While training: {_metrics(job.metrics)}.",
         f"From measuring: {_metrics(job.validation)}.",
+        *_spreads(job, smallest_cell),
         "If it fails: a code, a kind of error, a line number of the plan and a sentence the agent wrote.",
     ]
     if job.privacy.steps:
@@ -202,12 +203,31 @@ def _leaves(job: Job, samples: SampleCounts | None) -> str:
     return _in_lines(words)
 
 
-def _reported(job: Job, samples: SampleCounts | None) -> list[str]:
+def _spreads(job: Job, smallest_cell: int) -> list[str]:
+    """Of which metrics more than a mean leaves."""
+    names = [metric.name for metric in job.validation if metric.spread]
+    binned = [f"{metric.name} ({metric.bins} bins)" for metric in job.validation if metric.bins is not None]
+    words = []
+    if binned:
+        words.append(
+            f"Of {', '.join(binned)} also how many positive and negative cases have a score between which bins, in "
+            f"groups of at least {smallest_cell} cases, if at least {smallest_cell} patients here measure."
+        )
+    if not names:
+        return words
+    return [
+        *words,
+        f"Of {', '.join(names)} also how much it differs (a sum of squares), if at least {smallest_cell} patients "
+        "here measure.",
+    ]
+
+
+def _reported(job: Job, samples: SampleCounts | None, smallest_cell: int) -> list[str]:
     """How much a plan can tell beside the weights, where the samples and the privacy steps are known."""
     if samples is None:
         return []
     try:
-        most = reported_bytes(job, *samples)
+        most = reported_bytes(job, Measured(*samples, smallest_cell))
     except BadInput:
         # The reasons against the job say which privacy step is not known here.
         return []

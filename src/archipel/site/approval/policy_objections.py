@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from archipel.data import Cohort, SampleCounts, count_samples
 from archipel.governance import SitePolicy, objections
-from archipel.privacy import reported_bytes, steps_of
+from archipel.privacy import Measured, reported_bytes, steps_of
 from archipel.strategies import known_needs
 from archipel.vocabulary import BadInput, Job
 
@@ -18,7 +18,7 @@ def policy_objections(job: Job, policy: SitePolicy, subjects: int, samples: Samp
     reasons: a person reads them beside the others.
     """
     against = _of_steps(job)
-    reported = 0 if against else reported_bytes(job, *samples)
+    reported = 0 if against else reported_bytes(job, Measured(*samples, policy.minimum_cell))
     return [*_of_policy(job, policy, subjects, reported), *against]
 
 

@@ -32,7 +32,8 @@ def rules_against(site: StateFolder, job: Job, entry: catalog.Dataset, cohort: C
     ``cohort`` is the one that would be approved, where that is settled; without it, all subjects of the dataset.
     """
     if cohort is None:
-        subjects, samples = entry.subjects, SampleCounts(entry.summary.samples, entry.summary.samples)
+        every, subjects = entry.summary.samples, entry.subjects
+        samples = SampleCounts(every, every, subjects)
     else:
         left = cohort_versions.as_it_stands(site.database, site.cohort_key, cohort)
         subjects, samples = len(left.subjects), samples_for(job, left)

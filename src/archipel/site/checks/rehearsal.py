@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from archipel.governance import job_hash
+from archipel.governance import MINIMUM_CELL, job_hash
 from archipel.plans.runtime import Outcome
 from archipel.site.sandbox import Sandbox, SandboxedWorker, SandboxSpec, SharedBuffer
 from archipel.tasks.measuring import as_they_leave
@@ -77,7 +77,7 @@ class Rehearsal:
         state = self._state if continues else None
         outcome = await self.worker.train(self._task(round_, kind, passes), self._model, self._result, state)
         self._state = outcome.state
-        return as_they_leave(self._job, kind, outcome)
+        return as_they_leave(self._job, kind, outcome, MINIMUM_CELL)
 
     async def evaluate(self) -> Outcome:
         """Validate the model."""
@@ -87,7 +87,7 @@ class Rehearsal:
             return self._model
 
         outcome = await self.worker.evaluate(self._task(0, TaskKind.EVALUATE, 0), model)
-        return as_they_leave(self._job, TaskKind.EVALUATE, outcome)
+        return as_they_leave(self._job, TaskKind.EVALUATE, outcome, MINIMUM_CELL)
 
     def peak_mib(self) -> float:
         """The most memory that the worker's own process has had; 0 where it cannot be read."""

@@ -46,7 +46,7 @@ def explain_on(site: StateFolder, offer: Offer, entry: Dataset, cohort: Cohort |
     subjects, held_out = (entry.subjects, None) if left is None else (len(left.subjects), len(left.validation or ()))
     options = (entry if cohort is None else cohort).options
     every = entry.summary.samples
-    samples = SampleCounts(every, every) if left is None else samples_for(offer.job, left)
+    samples = SampleCounts(every, every, entry.subjects) if left is None else samples_for(offer.job, left)
     answers = explain_offer(
         offer.job, site.settings, site.joined().name, entry.name, subjects, offer.asked_by, held_out, options, samples
     )

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from archipel.transport.rest.reply import Reply
-from archipel.vocabulary import Failure, Hash, Job, Lineage, Record, Value
+from archipel.vocabulary import Details, Failure, Hash, Job, Lineage, Record, Value
 from archipel.vocabulary.bounds import MOST_PARAMETERS
 from archipel.vocabulary.packages import Packages
 from archipel.vocabulary.states import ApprovalState, ExperimentState, ParticipantStatus, RoundState
@@ -44,11 +44,16 @@ class ApprovalView(Reply):
 
 
 class Measurement(Reply):
-    """One model on the held-out subjects: the means over all of them, and at each site."""
+    """One model on the held-out subjects: the means over all of them, and at each site.
+
+    ``details`` and ``per_site_details`` say more than the mean of those metrics whose plan asks for it.
+    """
 
     validation: Means
     per_site: dict[str, Means]
     subjects: int
+    details: Details = {}
+    per_site_details: dict[str, Details] = {}
 
 
 class BaselinesView(Reply):
@@ -113,7 +118,7 @@ class ExperimentView(ExperimentSummary):
 
 
 class SiteRoundView(Reply):
-    """One site's part of a round; ``validation`` is of the model that the round started from.
+    """One site's part of a round; ``validation`` and its ``details`` are of the model that the round started from.
 
     ``samples`` is None, and the metrics are empty, where they leave the site only within a sum.
     """
@@ -123,14 +128,15 @@ class SiteRoundView(Reply):
     seconds: float = 0.0
     metrics: Means = {}
     validation: Means = {}
+    details: Details = {}
     failure: Failure | None = None
 
 
 class RoundView(Reply):
     """One attempt at a training round; ``samples`` is the sum over the sites that contributed.
 
-    ``validation`` is of the model that it started from, ``model_validation`` of the one that it produced, known once a
-    later exchange has measured it.
+    ``validation`` with its ``details`` is of the model that it started from, ``model_validation`` with
+    ``model_details`` of the one that it produced, known once a later exchange has measured it.
     """
 
     round: int
@@ -148,7 +154,9 @@ class RoundView(Reply):
     samples: int = 0
     metrics: Means = {}
     validation: Means = {}
+    details: Details = {}
     model_validation: Means = {}
+    model_details: Details = {}
 
     @property
     def is_committed(self) -> bool:
@@ -174,6 +182,7 @@ class ModelView(Reply):
     hash: Hash
     validation: Means | None = None
     lineage: Lineage | None = None
+    details: Details = {}
 
     @property
     def site(self) -> str | None:
