@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         MetricSpec,
         MetricSum,
         OptimiserState,
+        Part,
         Selection,
         WorkerLimits,
     )
@@ -38,6 +39,7 @@ else:
                 "MetricSpec",
                 "MetricSum",
                 "OptimiserState",
+                "Part",
                 "Selection",
                 "WorkerLimits",
             ],
@@ -55,6 +57,7 @@ __all__ = [
     "MetricSpec",
     "MetricSum",
     "OptimiserState",
+    "Part",
     "Plan",
     "SegmentationPlan",
     "Selection",

@@ -144,14 +144,14 @@ def test_the_plan_comes_with_the_model(finished: archipel.Experiment, tmp_path: 
     again = archipel.Experiment.known(finished._connection, finished.name).download(tmp_path / "best.safetensors")
     assert again.exists() and package(folder).reference == finished.job.plan
     with pytest.raises(archipel.ArchipelError, match="is not in the job"):
-        finished._connection.download(f"/v1/experiments/{finished.name}/plan/{finished.job.initial_model}")
+        finished._connection.download(f"/v1/experiments/{finished.name}/blobs/{blob_hash(b'of another')}")
 
 
 def test_a_plan_that_is_not_the_approved_one_is_not_kept(
     finished: archipel.Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     honest = finished._connection.download
-    forged = lambda path: b"import os\n" if "/plan/" in path else honest(path)  # noqa: E731
+    forged = lambda path: b"import os\n" if "/blobs/" in path else honest(path)  # noqa: E731
     monkeypatch.setattr(finished._connection, "download", forged)
     with pytest.raises(archipel.ArchipelError, match=r"tiny_numpy.py: is not the file that its hash names"):
         finished.download(tmp_path)

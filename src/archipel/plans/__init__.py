@@ -13,6 +13,7 @@ from archipel.plans.base import TORCH_PLANS, Array, Context, Model, Plan, Traini
 from archipel.plans.job_builder import Draft, draft
 from archipel.plans.loading import load, load_own, load_packaged
 from archipel.plans.packaging import PackagedPlan, declared, package
+from archipel.vocabulary import Part
 
 if TYPE_CHECKING:
     from archipel.plans.segmentation import SegmentationPlan
@@ -24,6 +25,7 @@ __all__ = [
     "Draft",
     "Model",
     "PackagedPlan",
+    "Part",
     "Plan",
     "SegmentationPlan",
     "TorchPlan",

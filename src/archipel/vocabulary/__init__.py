@@ -42,6 +42,7 @@ from archipel.vocabulary.metrics import Count, MetricSpec, MetricSum, worst_site
 from archipel.vocabulary.names import ExperimentId, Hash, Name, SiteName, Value
 from archipel.vocabulary.needs import ARRAY, ColumnNeed, DataKind, DataNeeds, InputValues, ValueRange, differing_values
 from archipel.vocabulary.parameters import HyperParameter, check_arguments
+from archipel.vocabulary.partition import FrozenPart, Part
 from archipel.vocabulary.plans import PlanPath, PlanReference
 from archipel.vocabulary.records import JsonObject, Record
 from archipel.vocabulary.registry import Registry
@@ -71,6 +72,7 @@ __all__ = [
     "ErrorValue",
     "ExperimentId",
     "Failure",
+    "FrozenPart",
     "Hash",
     "HyperParameter",
     "InputValues",
@@ -82,6 +84,7 @@ __all__ = [
     "NotFound",
     "NotPermitted",
     "OptimiserState",
+    "Part",
     "PlanPath",
     "PlanReference",
     "PrivacyTerms",

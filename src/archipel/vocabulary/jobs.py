@@ -12,6 +12,7 @@ from archipel.vocabulary.metrics import MetricSpec
 from archipel.vocabulary.names import ExperimentId, Hash, Name, SiteName
 from archipel.vocabulary.needs import DataNeeds
 from archipel.vocabulary.parameters import HyperParameter, check_arguments
+from archipel.vocabulary.partition import FrozenPart
 from archipel.vocabulary.plans import PlanReference
 from archipel.vocabulary.records import Many, Record
 from archipel.vocabulary.releases import OPERATIONAL_FIELDS, SUMMED_PREFIX, UPDATE_FIELDS, Release
@@ -141,7 +142,8 @@ class RosterEntry(Record):
 class Job(Record):
     """One canonical document (RFC 8785) that server, sites and researcher share; its hash is what a site approves.
 
-    Any change of any field is another job and asks every site again.
+    Any change of any field is another job and asks every site again. ``tensors`` are those that every update has, and
+    ``initial_model`` has their first values; where a part of the model is ``frozen``, they are the rest of it.
     """
 
     format: Literal["archipel-job/1"] = "archipel-job/1"
@@ -151,6 +153,7 @@ class Job(Record):
     plan: PlanReference
     initial_model: Hash
     tensors: TensorSchema
+    frozen: FrozenPart | None = None
     needs: DataNeeds
     metrics: Annotated[Many[MetricSpec], Field(max_length=MOST_METRICS)]
     validation: Annotated[Many[MetricSpec], Field(max_length=MOST_METRICS)] = ()
@@ -182,9 +185,20 @@ class Job(Record):
         if set(self.arguments) != {parameter.name for parameter in self.parameters}:
             raise ValueError("arguments must name every hyper-parameter of the plan and nothing else")
         check_arguments(self.parameters, self.arguments)
+        if self.frozen is not None:
+            self._check_parts(self.frozen)
         if self.privacy.release is Release.SUM:
             self._check_sums()
         return self
+
+    def _check_parts(self, frozen: FrozenPart) -> None:
+        """Raise ValueError unless both parts of the model have tensors, and no tensor is in both."""
+        if not (self.tensors.tensors and frozen.tensors.tensors):
+            raise ValueError("a model with a frozen part must have tensors in both parts: some sent, some frozen")
+        sent = {spec.name for spec in self.tensors.tensors}
+        for spec in frozen.tensors.tensors:
+            if spec.name in sent:
+                raise ValueError(f"tensor {spec.name} cannot be both sent and frozen")
 
     def _check_sums(self) -> None:
         """Raise ValueError if a single site's numbers would leave although only sums may."""
@@ -203,8 +217,13 @@ class Job(Record):
 
     @property
     def blobs(self) -> frozenset[str]:
-        """The blobs that it names: its plan's files and its initial model."""
-        return frozenset((*self.plan.files.values(), self.initial_model))
+        """The blobs that it names: its plan's files, its initial model and the frozen part of the model."""
+        return frozenset((*self.plan.files.values(), *self.starting_blobs))
+
+    @property
+    def starting_blobs(self) -> tuple[str, ...]:
+        """The tensor files of the model that it starts from: of what is sent, and of what is frozen if any is."""
+        return (self.initial_model,) if self.frozen is None else (self.initial_model, self.frozen.blob)
 
     def release_of(self, field: str) -> Release:
         """How a field of an update (one of UPDATE_FIELDS) may leave a site, by this job's privacy terms.
