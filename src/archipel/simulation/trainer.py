@@ -33,8 +33,6 @@ class InProcessTrainer:
 
     def _run(self, task: Task) -> Trained:
         if not self._prepared:
-            if (frozen := self._runtime.job.frozen) is not None:
-                self._runtime.freeze(memoryview(self._read(frozen.blob)))
             self._runtime.prepare()
             self._prepared = True
         models = ReadInTurn(len(task.models), lambda at: memoryview(self._read(task.models[at])).toreadonly())

@@ -12,8 +12,9 @@ import pytest
 from archipel.governance import job_hash
 from archipel.plans.job_builder import draft
 from archipel.site.approval import authorisation, offers
+from archipel.site.checks.rehearsal import Rehearsal
 from archipel.site.execution.task_store import SiteTaskStore
-from archipel.site.execution.training import SandboxTrainer
+from archipel.site.execution.training import SandboxTrainer, sandbox_spec
 from archipel.site.sandbox import SharedBuffer, WorkerTaskFailed
 from archipel.site.state.folder import StateFolder
 from archipel.tasks import Compute
@@ -112,6 +113,17 @@ async def test_it_is_fetched_once_for_all_rounds_and_workers_and_only_the_rest_i
     async with trial.trainer.run(trial.task("", 4, TaskKind.EVALUATE)) as measured:
         assert measured.outcome.validation["accuracy"].weight == 1
     assert trial.fetched[trial.part.blob] == 1
+
+
+async def test_a_check_makes_both_parts_and_trains_with_them(trial: Trial) -> None:
+    await trial.run("", 1)
+    trainer = trial.trainer
+    assert trainer._prepared is not None and trainer._cohort is not None
+    spec = sandbox_spec(trainer._site, trial.job, trainer._cohort, trainer._prepared.files, log="frozen.check")
+    async with Rehearsal(spec) as rehearsal:
+        assert await rehearsal.begin(), "the model that the job names"
+        assert (await rehearsal.train(round_=1)).samples.training
+        assert (await rehearsal.evaluate()).validation["accuracy"].weight == 1
 
 
 WRITES = """
