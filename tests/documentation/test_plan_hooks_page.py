@@ -15,13 +15,25 @@ import torch
 from archipel.data import Cohort, scan
 from archipel.plans import load
 from archipel.plans.base import Context
+from archipel.plans.network_weights import export_model
+from archipel.plans.partition import parts_of
 from archipel.plans.runtime import PlanRuntime
 from archipel.tensors import blob_hash, encode, schema_of
-from archipel.vocabulary import Job, PlanReference, RosterEntry, RoundTerms, Task, TaskKey, TaskKind, TrainingPass
+from archipel.vocabulary import (
+    FrozenPart,
+    Job,
+    PlanReference,
+    RosterEntry,
+    RoundTerms,
+    Task,
+    TaskKey,
+    TaskKind,
+    TrainingPass,
+)
 
 PAGE = (Path(__file__).parents[2] / "docs" / "plan-hooks.md").read_text()
 BASE, *BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-NAMES = [re.findall(r"^class (\w+)", block, re.MULTILINE)[0] for block in BLOCKS]
+NAMES = [re.findall(r"^class (\w+Plan)", block, re.MULTILINE)[0] for block in BLOCKS]
 KEY = "ed25519:" + "0" * 64
 
 
@@ -39,12 +51,14 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Cohort]:
 def runtime_of(folder: Path, block: str, cohort: tuple[Path, Cohort]) -> PlanRuntime:
     (folder / "plan.py").write_text(f"{BASE}\n\n{block}")
     plan = load(folder / "plan.py")
-    model = plan.initial_model(0)
+    sent, frozen = parts_of(plan, plan.initial_model(0))
+    part = FrozenPart(tensors=schema_of(frozen), blob=blob_hash(encode(frozen))) if frozen else None
     job = Job(
         experiment="hooks",
         plan=PlanReference(files={"plan.py": blob_hash(b"")}, entry="plan.py", class_name=type(plan).__name__),
-        initial_model=blob_hash(encode(model)),
-        tensors=schema_of(model),
+        initial_model=blob_hash(encode(sent)),
+        tensors=schema_of(sent),
+        frozen=part,
         needs=plan.needs,
         metrics=plan.metrics,
         validation=plan.validation,
@@ -55,12 +69,14 @@ def runtime_of(folder: Path, block: str, cohort: tuple[Path, Cohort]) -> PlanRun
         server_key=KEY,
     )
     runtime = PlanRuntime(plan, job, "site-a", *cohort)
+    if part is not None:
+        runtime.freeze(memoryview(encode(frozen)))
     runtime.prepare()
     return runtime
 
 
 def train(runtime: PlanRuntime) -> tuple[Any, bytes]:
-    model = memoryview(encode(runtime.plan.initial_model(0)))
+    model = memoryview(encode(parts_of(runtime.plan, runtime.plan.initial_model(0)).sent))
     task = Task(
         key=TaskKey(experiment="hooks", round=1, kind=TaskKind.TRAIN),
         job_hash=blob_hash(b"job"),
@@ -142,6 +158,21 @@ def probabilities(plan: Any) -> None:
     assert float(plan.loss(outputs, torch.tensor([0]))) == pytest.approx(-math.log((0.9 + 0.5) / 2), rel=1e-6)
 
 
+def head(plan: Any) -> None:
+    before, after = plan.initial_model(0), export_model(plan.network)
+    changed = {name for name in before if not np.array_equal(before[name], after[name])}
+    assert changed == {"4.weight", "4.bias"} == parts_of(plan, before).sent.keys()
+    assert sum(before[name].size for name in changed) == 34
+
+
+def adapters(plan: Any) -> None:
+    before, after = plan.initial_model(0), export_model(plan.network)
+    changed = {name for name in before if not np.array_equal(before[name], after[name])}
+    assert changed == {"4.down.weight", "4.up.weight"} == parts_of(plan, before).sent.keys()
+    inputs, network = plan.training.inputs, plan._fresh_network(0)
+    assert network(inputs).equal(network[4].base(network[:4](inputs)))
+
+
 CLAIMS: dict[str, Callable[[Any], None]] = {
     "ScaledPlan": scaled,
     "CropPlan": crops,
@@ -153,6 +184,8 @@ CLAIMS: dict[str, Callable[[Any], None]] = {
     "SpreadPlan": spread,
     "AucPlan": auc,
     "ProbabilitiesPlan": probabilities,
+    "HeadPlan": head,
+    "AdapterPlan": adapters,
 }
 
 

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from archipel.plans import load_packaged, package
+from archipel.plans.partition import parts_of
 from archipel.simulation import scanned_site, simulate
 from archipel.tensors import encode
 from archipel.vocabulary import Job, TaskKind
@@ -20,8 +21,11 @@ job_file, plan, data, folder, *given = map(Path, sys.argv[1:])
 job = Job.model_validate_json(job_file.read_text())
 sites = [scanned_site(site, data / site, job.needs) for site in job.sites]
 packaged = package(plan, job.plan.class_name)
-initial = given[0].read_bytes() if given else encode(load_packaged(packaged).initial_model(job.seed))
-store = asyncio.run(simulate(job, packaged, initial, sites, folder))
+loaded = load_packaged(packaged)
+sent, frozen = parts_of(loaded, loaded.initial_model(job.seed))
+initial = given[0].read_bytes() if given else encode(sent)
+rest = encode(frozen) if frozen else None
+store = asyncio.run(simulate(job, packaged, initial, sites, folder, frozen=rest))
 found = {"last": store.model, "local": store.local_models, "ensemble": None}
 for record in store.records:
     if record.stage.about == "ensemble":

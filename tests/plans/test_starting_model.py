@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from archipel.plans import StartingModel, draft, read_starting_model
-from archipel.tensors import blob_hash, decode, encode, schema_of
-from archipel.vocabulary import BadInput, ModelFile, RosterEntry, RoundTerms
+from archipel.tensors import blob_hash, encode, schema_of
+from archipel.vocabulary import BadInput, ModelFile, ParentChoice, ParentModel, RosterEntry, RoundTerms, Thing
 
 TINY = Path(__file__).parents[2] / "examples" / "tiny_numpy.py"
 MODEL = {"bias": np.ones(1), "steps_taken": np.full((), 7, np.int64), "weight": np.arange(8.0)}
@@ -94,4 +94,51 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, name: str) -> None:
 def test_the_model_of_a_fitting_file_is_the_file(tmp_path: Path) -> None:
     data = encode(MODEL)
     fitted = started(tmp_path, data).fitted(schema_of(MODEL))
-    assert fitted == data and decode(fitted)["weight"].tolist() == list(range(8))
+    assert encode(fitted) == data and fitted["weight"].tolist() == list(range(8))
+
+
+FREEZES = """
+import numpy as np
+
+from archipel import DataNeeds, MetricSpec, Part, Plan
+
+
+class Frozen(Plan):
+    needs = DataNeeds(kind="arrays")
+    metrics = (MetricSpec(name="loss", better="lower"),)
+
+    def initial_model(self, seed):
+        return {"bias": np.zeros(1), "steps_taken": np.full((), 0, np.int64), "weight": np.zeros(8)}
+
+    def partition(self, name, array):
+        return Part.FROZEN if name == "weight" else Part.SENT
+
+    def train(self, model, context):
+        raise NotImplementedError
+"""
+
+
+def frozen_draft(tmp_path: Path, start: StartingModel):
+    (tmp_path / "plan.py").write_text(FREEZES)
+    roster = [RosterEntry(site="site-a", identity_key=NOBODY, dataset="table")]
+    terms = RoundTerms(rounds=1, quorum=1)
+    return draft(
+        tmp_path / "plan.py", experiment="head", roster=roster, server_key=NOBODY, terms=terms, start_from=start
+    )
+
+
+def test_a_whole_model_is_the_start_of_both_parts(tmp_path: Path) -> None:
+    made = frozen_draft(tmp_path, started(tmp_path, encode(MODEL)))
+    sent, frozen = {name: MODEL[name] for name in ("bias", "steps_taken")}, {"weight": MODEL["weight"]}
+    assert made.job.frozen is not None
+    assert (made.job.initial_model, made.job.frozen.blob) == (blob_hash(encode(sent)), blob_hash(encode(frozen)))
+
+
+def test_a_model_of_an_experiment_that_froze_another_part_is_started_from_as_a_file(tmp_path: Path) -> None:
+    parent = ParentModel(experiment="heart", job_hash="sha256:" + "0" * 64, model=ParentChoice.LAST, round=2)
+    whole = StartingModel(Thing("model", "last"), encode(MODEL), parent, trained=blob_hash(encode(MODEL)))
+    with pytest.raises(BadInput, match=r"was trained with another part of its tensors frozen.*start from the file"):
+        frozen_draft(tmp_path, whole)
+    sent = {name: MODEL[name] for name in ("bias", "steps_taken")}
+    same = StartingModel(Thing("model", "last"), encode(MODEL), parent, trained=blob_hash(encode(sent)))
+    assert frozen_draft(tmp_path, same).job.lineage == parent

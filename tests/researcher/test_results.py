@@ -12,13 +12,15 @@ import archipel
 from archipel.plans import package
 from archipel.researcher import tables
 from archipel.researcher.progress import Progress, advance, sparkline
-from archipel.tensors import blob_hash, decode
+from archipel.tensors import blob_hash, decode, joined
 from archipel.transport.rest import BaselinesView, Event, ModelView, RoundView, UnknownEvent
 from archipel.vocabulary import MetricSpec, NotFound
 from worlds.research import World
 from worlds.scripted_experiments import logged, model
 
 mpl.use("Agg")
+FROZEN_PLAN = Path(__file__).parents[1] / "federation" / "frozen_plan.py"
+CARD_ROWS = ("this model, its trained part", "this model, its frozen part", "this model's file, both parts")
 
 FAILURE = {
     "code": "plan-error",
@@ -144,14 +146,40 @@ def test_the_plan_comes_with_the_model(finished: archipel.Experiment, tmp_path: 
     again = archipel.Experiment.known(finished._connection, finished.name).download(tmp_path / "best.safetensors")
     assert again.exists() and package(folder).reference == finished.job.plan
     with pytest.raises(archipel.ArchipelError, match="is not in the job"):
-        finished._connection.download(f"/v1/experiments/{finished.name}/plan/{finished.job.initial_model}")
+        finished._connection.download(f"/v1/experiments/{finished.name}/blobs/{blob_hash(b'of another')}")
+
+
+def test_a_model_with_a_frozen_part_comes_home_whole(
+    world: World, federation: archipel.Federation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = federation.create(FROZEN_PLAN, rounds=1, quorum=2)
+    assert made.job.frozen is not None and made._draft is not None
+    frozen = made._draft.frozen
+    made.submit()
+    for site in made.job.sites:
+        world.experiments.answer(made.name, site, "approved")
+    logged(made)
+    made.run()
+    path = made.download(tmp_path)
+    assert path.read_bytes() == joined(model("last"), frozen)
+    card = path.with_suffix(".md").read_text()
+    assert "- **Values**: 131,137 in 3 tensors, 1,049,096 bytes" in card
+    assert "- **Trained part**: 65 in 2 tensors, 520 bytes; only these left the sites" in card
+    hashes = [blob_hash(model("last")), made.job.frozen.blob, blob_hash(path.read_bytes())]
+    assert [f"| {what} | `{one}` |" in card for what, one in zip(CARD_ROWS, hashes, strict=True)] == [True] * 3
+    honest, other = made._connection.download, made.job.frozen.blob
+    forged = lambda path: b"forged" if path.endswith(other) else honest(path)  # noqa: E731
+    monkeypatch.setattr(made._connection, "download", forged)
+    with pytest.raises(archipel.ArchipelError, match=r"frozen part of the model .* is damaged"):
+        made.download(tmp_path / "again.safetensors")
+    assert not (tmp_path / "again.safetensors").exists()
 
 
 def test_a_plan_that_is_not_the_approved_one_is_not_kept(
     finished: archipel.Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     honest = finished._connection.download
-    forged = lambda path: b"import os\n" if "/plan/" in path else honest(path)  # noqa: E731
+    forged = lambda path: b"import os\n" if "/blobs/" in path else honest(path)  # noqa: E731
     monkeypatch.setattr(finished._connection, "download", forged)
     with pytest.raises(archipel.ArchipelError, match=r"tiny_numpy.py: is not the file that its hash names"):
         finished.download(tmp_path)

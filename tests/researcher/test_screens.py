@@ -205,7 +205,7 @@ def test_no_words_of_a_researcher_pass_for_the_cards_own() -> None:
     document = at(2, committed(1, 0.5), committed(2, 0.6), asked_by="Anna\n# Approved *by all*").document
     assert document is not None
     kept = ModelView(name="last", round=2, hash=JOB.initial_model, validation={"dice": 0.5})
-    card = model_card(job, "sha256:" + "0" * 64, kept, document, (), {})
+    card = model_card(job, "sha256:" + "0" * 64, kept, document, (), {}, kept.hash)
     lines = card.splitlines()
     assert lines[0] == "# Model card: heart, last" and lines.count("## Lineage") == 1
     assert sum("Model card: another" in line for line in lines) == 2

@@ -78,12 +78,12 @@ def test_history_has_them_for_all_sites_and_for_each(shown: tuple[ExperimentView
 def test_the_card_says_them_in_a_table_and_at_each_site(shown: tuple[ExperimentView, list[RoundView]]) -> None:
     document, rounds = shown
     last = ModelView(name="last", round=3, hash="blake3:" + "1" * 64, validation={"accuracy": 0.8}, details=DETAILS)
-    card = model_card(document.job, document.job_hash, last, document, rounds, {})
+    card = model_card(document.job, document.job_hash, last, document, rounds, {}, last.hash)
     assert f"| accuracy | 0.8000 | 0.1789 | {INTERVAL} | {OVER} |" in card
     assert re.search(r"\| site-a \| 0\.\d{4} \(SD 0\.2000\) \|", card)
     assert re.search(r"\| site-c \| 0\.\d{4} \|", card)
     assert "How much it differs" not in model_card(
-        document.job, document.job_hash, last.model_copy(update={"details": {}}), document, rounds, {}
+        document.job, document.job_hash, last.model_copy(update={"details": {}}), document, rounds, {}, last.hash
     )
 
 
@@ -136,7 +136,7 @@ def test_a_server_answers_with_them_from_its_records() -> None:
     )  # fmt: skip
     # As it is kept, and as it is answered.
     kept = StageRecord.model_validate_json(record.model_dump_json())
-    found = measured_at_server([kept], frozenset({"accuracy"})).federated
+    found = measured_at_server([kept], frozenset({"accuracy"}), newest=3).federated
     assert found is not None and found.details == DETAILS and found.per_site_details == BY_SITE
     assert type(found).model_validate_json(found.model_dump_json()) == found
 
@@ -173,7 +173,7 @@ def test_a_pooled_auc_stands_beside_the_mean_of_the_sites_wherever_it_is_shown(
     last = tables.history(rounds, measured).query("round == 3 and site == 'all_sites'").iloc[0]
     assert (last["model_accuracy_pooled"], last["model_accuracy_pooled_high"]) == (POOLED.auc, POOLED.high)
     model = ModelView(name="last", round=3, hash="blake3:" + "1" * 64, validation={"accuracy": 0.8}, details=binned)
-    card = model_card(job, document.job_hash, model, document, rounds, {})
+    card = model_card(job, document.job_hash, model, document, rounds, {}, model.hash)
     assert f"| accuracy | {WORDS} | 32 | {CASES} |" in card
     assert "| accuracy | 0.8000 | mean of the sites' AUCs, weighted by sample, higher is better |" in card
     page = report_html(experiment_result(document, rounds), b"")

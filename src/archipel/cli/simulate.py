@@ -78,6 +78,7 @@ def simulate(
     from archipel.simulation import train_pooled
     from archipel.simulation.scores import model_scores, scores
     from archipel.storage import disk_errors_named
+    from archipel.tensors import joined
     from archipel.vocabulary import BadInput, Baselines, RosterEntry, RoundTerms, differing_values
 
     if out is not None and not os.access(out.parent, os.W_OK):
@@ -110,14 +111,15 @@ def simulate(
         limits=limits,
     )
     with tempfile.TemporaryDirectory(prefix="archipel-simulation-") as place, plan_heard():
-        store = asyncio.run(run(drafted.job, drafted.plan, drafted.initial_model, specs, Path(place), workers=workers))
+        made = drafted.initial_model, specs, Path(place)
+        store = asyncio.run(run(drafted.job, drafted.plan, *made, frozen=drafted.frozen, workers=workers))
         if not as_json:
             _print_rounds(store)
         if store.reason:
             typer.echo(store.reason, err=True)
         if out is not None:
             with disk_errors_named(out.parent):
-                out.write_bytes(store.models[store.model].read_bytes())
+                out.write_bytes(joined(store.models[store.model].read_bytes(), drafted.frozen))
     reached = model_scores(store)
     if pooled:
         with tempfile.TemporaryDirectory(prefix="archipel-pooled-") as place, plan_heard():

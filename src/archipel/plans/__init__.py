@@ -14,6 +14,7 @@ from archipel.plans.job_builder import Draft, draft
 from archipel.plans.loading import load, load_own, load_packaged
 from archipel.plans.packaging import PackagedPlan, declared, package
 from archipel.plans.starting_model import StartingModel, read_starting_model
+from archipel.vocabulary import Part
 
 if TYPE_CHECKING:
     from archipel.plans.segmentation import SegmentationPlan
@@ -25,6 +26,7 @@ __all__ = [
     "Draft",
     "Model",
     "PackagedPlan",
+    "Part",
     "Plan",
     "SegmentationPlan",
     "StartingModel",

@@ -22,6 +22,7 @@ from archipel.vocabulary import (
     MetricSpec,
     MetricSum,
     OptimiserState,
+    Part,
     Selection,
     Value,
     check_arguments,
@@ -120,6 +121,14 @@ class Plan:
         It takes no hyper-parameters: these may change between rounds, a model's names and shapes may not.
         """
         raise NotImplementedError("a plan must define initial_model(seed)")
+
+    def partition(self, name: str, array: Array) -> Part:
+        """The part of the model to which a tensor belongs, by its name, type and shape; here: everything is sent.
+
+        What is ``Part.FROZEN`` keeps the values of ``initial_model``: each site fetches it, no round changes it, and it
+        never leaves a site. ``train`` and ``evaluate`` are given the whole model, the frozen arrays read-only.
+        """
+        return Part.SENT
 
     def prepare(self, training: SubjectSet, validation: SubjectSet, context: Context) -> None:
         """Read what training needs into memory, once."""

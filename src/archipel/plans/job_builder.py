@@ -10,11 +10,13 @@ from pydantic import ValidationError
 
 from archipel.plans.loading import load_own, plan_errors_named
 from archipel.plans.packaging import PackagedPlan, package
+from archipel.plans.partition import parts_of
 from archipel.plans.starting_model import StartingModel
 from archipel.tensors import blob_hash, encode, schema_of
 from archipel.vocabulary import (
     BadInput,
     Baselines,
+    FrozenPart,
     Job,
     PrivacyTerms,
     RosterEntry,
@@ -40,16 +42,18 @@ class ResearchersTerms(TypedDict, total=False):
 
 
 class Draft(NamedTuple):
-    """A job with the plan and the initial model that it names."""
+    """A job with the plan and the tensor files that it names: the initial model, or its parts where one is frozen."""
 
     job: Job
     plan: PackagedPlan
     initial_model: bytes
+    frozen: bytes | None = None
 
     @property
     def blobs(self) -> dict[str, bytes]:
         """Everything that the job names by hash."""
-        return {**self.plan.files.blobs, self.job.initial_model: self.initial_model}
+        parts = [self.initial_model] if self.frozen is None else [self.initial_model, self.frozen]
+        return {**self.plan.files.blobs, **dict(zip(self.job.starting_blobs, parts, strict=True))}
 
 
 def draft(
@@ -80,14 +84,22 @@ def draft(
     loaded = load_own(packaged)
     with plan_errors_named(packaged):
         model = loaded.initial_model(seed)
-    tensor_file = encode(model) if start_from is None else start_from.fitted(schema_of(model))
+    if start_from is not None:
+        model = start_from.fitted(schema_of(model))
+    with plan_errors_named(packaged):
+        parts = parts_of(loaded, model)
+    tensor_file = encode(parts.sent)
+    frozen = encode(parts.frozen) if parts.frozen else None
+    if start_from is not None:
+        start_from.check_part(blob_hash(tensor_file))
     try:
         job = Job(
             experiment=experiment,
             plan=packaged.reference,
             initial_model=blob_hash(tensor_file),
             lineage=None if start_from is None else start_from.lineage,
-            tensors=schema_of(model),
+            tensors=schema_of(parts.sent),
+            frozen=FrozenPart(tensors=schema_of(parts.frozen), blob=blob_hash(frozen)) if frozen else None,
             needs=loaded.needs,
             metrics=loaded.metrics,
             validation=loaded.validation,
@@ -109,7 +121,7 @@ def draft(
             str(first["msg"]),
             "fix it and create the job again",
         ) from error
-    return Draft(job, packaged, tensor_file)
+    return Draft(job, packaged, tensor_file, frozen)
 
 
 def _check_seed(seed: int) -> None:

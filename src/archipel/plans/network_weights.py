@@ -1,20 +1,22 @@
-"""A network's parameters and buffers as the arrays of a model, and back."""
+"""A network's parameters and buffers as the arrays of a model, and back; and a network of which a part is frozen."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
 
 import torch
 
 from archipel.plans.base import Array, Model
+from archipel.plans.partition import frozen_changed, same_bits
 from archipel.vocabulary import BadInput, ErrorCode, Thing
 
 
-def export_model(network: torch.nn.Module, into: Model | None = None) -> Model:
-    """A network's parameters and buffers as arrays: copied, or written into the arrays of ``into``.
+def export_model(network: torch.nn.Module, into: Model | None = None, frozen: Collection[str] = ()) -> Model:
+    """A network's parameters and buffers as arrays: copied, or written into the arrays of ``into`` but those frozen.
 
-    Raises BadInput when a tensor has a type that numpy does not know, or when the network's names, types or shapes
-    are no longer those of ``into``.
+    Raises BadInput when a tensor has a type that numpy does not know, when the network's names, types or shapes are no
+    longer those of ``into``, or when a tensor named in ``frozen`` has no longer its values.
     """
     arrays: Model = {}
     for name, tensor in network.state_dict().items():
@@ -30,8 +32,48 @@ def export_model(network: torch.nn.Module, into: Model | None = None) -> Model:
         return {name: array.copy() for name, array in arrays.items()}
     _check_fit(arrays, into)
     for name, array in arrays.items():
-        into[name][...] = array
+        if name not in frozen:
+            into[name][...] = array
+        elif not same_bits(array, into[name]):
+            raise frozen_changed(name)
     return into
+
+
+def freeze(network: torch.nn.Module, frozen: Collection[str]) -> None:
+    """Take no gradients of these parameters. Raises BadInput when a tensor is frozen under one name and not under
+    another.
+    """
+    named = dict(network.state_dict(keep_vars=True))
+    others = {id(tensor): name for name, tensor in named.items() if name not in frozen}
+    for name in frozen:
+        if (other := others.get(id(named[name]))) is not None:
+            raise BadInput(
+                Thing("parameter", name),
+                f"is frozen and is the same tensor as {other}, which is sent",
+                "let partition() return one part for both names",
+                code=ErrorCode.BAD_PLAN,
+            )
+        named[name].requires_grad_(False)
+
+
+def train_others(network: torch.nn.Module, frozen: Collection[str]) -> None:
+    """Put a network into training mode, but each module all of whose tensors are frozen into evaluation mode.
+
+    So the frozen part computes the same in training as later: a batch norm keeps its statistics, and a dropout passes
+    everything on.
+    """
+    network.train()
+    all_below, frozen_below = _counted_below(network.state_dict()), _counted_below(frozen)
+    for path, module in network.named_modules():
+        if 0 < all_below[path] == frozen_below[path]:
+            module.eval()
+
+
+def _counted_below(names: Iterable[str]) -> Counter[str]:
+    """How many of these tensors each module has, its parts' tensors included, by the module's path."""
+    return Counter(
+        name[:end] for name in names for end in [0, *(at for at, letter in enumerate(name) if letter == ".")]
+    )
 
 
 def import_model(network: torch.nn.Module, model: Mapping[str, Array]) -> None:

@@ -29,6 +29,7 @@ from archipel.data import (
 )
 from archipel.plans.base import Array, Context, Model, Plan, TrainingResult, derive_seed
 from archipel.plans.in_turn import ReadInTurn, is_next
+from archipel.plans.partition import frozen_changed, parts_of, same_bits
 from archipel.tensors import decode, encode, is_finite, schema_of, views
 from archipel.vocabulary import (
     ArchipelError,
@@ -40,6 +41,7 @@ from archipel.vocabulary import (
     OptimiserState,
     Task,
     TaskKind,
+    TensorSchema,
     Thing,
     TrainingPass,
 )
@@ -68,6 +70,15 @@ class PlanRuntime:
         _check_same_terms(plan, job)
         self.plan, self.job, self.site, self.data, self.cohort = plan, job, site, data, cohort
         self._samples = SampleCounts(0, 0)
+        self._frozen: Mapping[str, Array] = {}
+
+    def freeze(self, frozen: memoryview) -> None:
+        """Take the frozen part of the job's model, before any task of a job that has one: a tensor file that stays as
+        it is from now on. Raises BadInput when it has other tensors than the job says.
+        """
+        if self.job.frozen is None:
+            raise ValueError("the job's model has no frozen part")
+        self._frozen = views(self.job.frozen.tensors, frozen)
 
     def prepare(self) -> None:
         """Verify a cohort's files, split it and let the plan read it. Call once before any task.
@@ -106,16 +117,20 @@ class PlanRuntime:
         self._samples = SampleCounts(len(training), len(validation), patients)
         self.plan.prepare(training, validation, self._context(TrainingPass(round=0, arguments=self.job.arguments)))
 
-    def begin(self, result: memoryview) -> None:
-        """Write the plan's own initial model, for the job's seed, as a tensor file.
+    def begin(self, result: memoryview, frozen: memoryview | None = None) -> None:
+        """Write the plan's own initial model, for the job's seed, as a tensor file, and as another one the part of it
+        that is ``frozen`` if the job has one; tasks then work with this part.
 
         Raises ArchipelError (code ``plan-error``) when it has not the job's tensors.
         """
-        arrays = self.plan.initial_model(self.job.seed)
-        found = schema_of(arrays)
-        if found != self.job.tensors:
+        parts = parts_of(self.plan, self.plan.initial_model(self.job.seed))
+        named = TensorSchema(tensors=()) if self.job.frozen is None else self.job.frozen.tensors
+        if schema_of(parts.sent) != self.job.tensors or schema_of(parts.frozen) != named:
             raise _plan_error("initial_model returned other tensors", "make the job from this plan again")
-        result[:] = encode(arrays)
+        result[:] = encode(parts.sent)
+        if frozen is not None:
+            frozen[:] = made = encode(parts.frozen)
+            self.freeze(memoryview(made))
 
     def train(self, task: Task, model: memoryview, result: memoryview, state: bytes | None) -> Outcome:
         """Train the ``model`` tensor file into the writable ``result`` tensor file of the same size.
@@ -126,7 +141,7 @@ class PlanRuntime:
         """
         local = task.key.kind is TaskKind.LOCAL
         validation = {} if local else self.evaluate(task, [model]).validation
-        views(self.job.tensors, model)
+        self._check_parts(views(self.job.tensors, model))
         result[:] = model
         arrays = views(self.job.tensors, result, writable=True)
         kept: Mapping[str, Array] = {} if local or state is None else decode(state)
@@ -162,7 +177,7 @@ class PlanRuntime:
                     "the models of an ensemble", "were read out of order", remedy, code=ErrorCode.PLAN_ERROR
                 )
             before = number
-            return views(self.job.tensors, models[number])
+            return self._whole(views(self.job.tensors, models[number]))
 
         tensor_files = ReadInTurn(len(models), read)
         metrics = _finite_or_error(lambda: self.plan.evaluate(tensor_files, self._context(training_pass)))
@@ -178,10 +193,21 @@ class PlanRuntime:
             threads=self.job.limits.threads,
         )
 
+    def _whole(self, sent: Model) -> Model:
+        """A whole model: these arrays, and those of the frozen part, which nobody can write to."""
+        if self.job.frozen is not None and not self._frozen:
+            raise ValueError("the frozen part of the job's model was not given")
+        return {**sent, **self._frozen}
+
+    def _check_parts(self, sent: Model) -> None:
+        """Check that the plan divides the model as the job does: the approval was for the job."""
+        if parts_of(self.plan, self._whole(sent)).frozen.keys() != self._frozen.keys():
+            raise _plan_error("what partition() freezes", "make the job from this plan again")
+
     def _one_pass(self, training_pass: TrainingPass, arrays: Model) -> TrainingResult:
-        given = dict(arrays)
+        given = self._whole(arrays)
         trained = _finite_or_error(lambda: self.plan.train(given, self._context(training_pass)))
-        _write_back(given, arrays)
+        _write_back(given, arrays, self._frozen)
         for name, array in arrays.items():
             if array.dtype.kind == "f" and not is_finite(array):
                 raise ArchipelError(
@@ -219,8 +245,12 @@ def _check_same_terms(plan: Plan, job: Job) -> None:
             )
 
 
-def _write_back(given: Model, arrays: Model) -> None:
-    """Bring arrays that the plan put in place of the tensor file's into the tensor file, if they fit it exactly."""
+def _write_back(given: Model, sent: Model, frozen: Mapping[str, Array]) -> None:
+    """Bring arrays that the plan put in place of the tensor file's into the tensor file, if they fit it exactly.
+
+    In place of a frozen array there may only be one that is equal.
+    """
+    arrays = {**sent, **frozen}
     for name in given.keys() | arrays.keys():
         if name not in arrays:
             raise _changed(f"parameter {name}", "was added during training")
@@ -230,7 +260,10 @@ def _write_back(given: Model, arrays: Model) -> None:
         if new.shape != old.shape or new.dtype != old.dtype:
             was, now = f"{old.dtype} {list(old.shape)}", f"{new.dtype} {list(new.shape)}"
             raise _changed(f"parameter {name}", f"changed from {was} to {now} during training")
-        if new is not old:
+        if name in frozen:
+            if new is not old and not same_bits(new, old):
+                raise frozen_changed(name)
+        elif new is not old:
             old[...] = new
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from archipel.tensors import blob_hash, decode, encode, schema_of
+from archipel.plans.base import Model
+from archipel.tensors import blob_hash, decode, schema_of
 from archipel.vocabulary import BadInput, Lineage, ModelFile, TensorSchema, TensorSpec, Thing
 from archipel.vocabulary.visible import quote_name
 
@@ -17,14 +18,18 @@ _MOST_NAMED = 3
 
 @dataclass(frozen=True)
 class StartingModel:
-    """A model to start from. ``thing`` is what errors call it, ``data`` a safetensors file's bytes."""
+    """A model to start from. ``thing`` is what errors call it, ``data`` a safetensors file's bytes.
+
+    ``trained`` is the hash of the part of it that was trained and sent, for a model of another experiment.
+    """
 
     thing: Thing
     data: bytes
     lineage: Lineage
+    trained: str | None = None
 
-    def fitted(self, plan: TensorSchema) -> bytes:
-        """The model as one tensor file of the plan's schema, whatever the order of its tensors is.
+    def fitted(self, plan: TensorSchema) -> Model:
+        """The model's tensors, which are those of the plan's schema, whatever their order in the file is.
 
         Raises BadInput when the bytes are not a model, when its tensors are not those of the plan's model (it names
         them, and what each is here and there), and when a value is not finite.
@@ -42,7 +47,16 @@ class StartingModel:
             if not np.isfinite(array).all():
                 cause = f"has values in tensor {quote_name(name)} that are not finite"
                 raise BadInput(self.thing, cause, "start from a model of an earlier round")
-        return encode(arrays)
+        return arrays
+
+    def check_part(self, sent: str) -> None:
+        """Raise BadInput unless the part that the new plan sends, with this hash, is the part that was trained before:
+        then sites can prove where it came from.
+        """
+        if self.trained is not None and sent != self.trained:
+            cause = "was trained with another part of its tensors frozen than the plan freezes"
+            remedy = "download it and start from the file, or let partition() freeze the same tensors"
+            raise BadInput(self.thing, cause, remedy)
 
     def _check_tensors(self, found: TensorSchema, plan: TensorSchema) -> None:
         mine, asked = _by_name(found), _by_name(plan)

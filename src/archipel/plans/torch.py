@@ -19,8 +19,9 @@ from archipel.data import SubjectSet
 from archipel.plans.base import Array, Context, Model, Plan, TrainingResult, derive_seed
 from archipel.plans.examples import Examples, InMemory, OnDemand
 from archipel.plans.memory import keep_freed_memory
-from archipel.plans.network_weights import export_model, import_model
+from archipel.plans.network_weights import export_model, freeze, import_model, train_others
 from archipel.plans.optimiser_state import export_state, restore_state
+from archipel.plans.partition import parts_of
 from archipel.plans.transforms import Transform, seed_transforms, transformed
 from archipel.vocabulary import ArchipelError, BadInput, ErrorCode, MetricSpec, MetricSum, Thing
 
@@ -138,16 +139,19 @@ class TorchPlan(Plan):
     def train(self, model: Model, context: Context) -> TrainingResult:
         """``epochs`` passes over the training examples in shuffled batches; ``loss`` is their mean over all passes.
 
-        Raises ArchipelError (``not-finite``) in the step in which the loss turns NaN.
+        What ``partition`` freezes takes no gradients, and a module all of whose tensors are frozen is in evaluation
+        mode. Raises ArchipelError (``not-finite``) in the step in which the loss turns NaN.
         """
+        frozen = parts_of(self, model).frozen
         torch.set_num_threads(context.threads)
         torch.manual_seed(context.seed)
         import_model(self.network, model)
+        freeze(self.network, frozen)
         optimiser = self._optimiser = self.build_optimiser(self.network, context)
         if self._restored:
             restore_state(optimiser, self._restored)
         total, seen = 0.0, 0
-        self.network.train()
+        train_others(self.network, frozen)
         for inputs, targets in self._batches(context):
             optimiser.zero_grad(set_to_none=True)
             loss = self.loss(self.network(inputs), targets)
@@ -163,7 +167,7 @@ class TorchPlan(Plan):
                     code=ErrorCode.NOT_FINITE,
                 )
             total, seen = total + value * len(inputs), seen + len(inputs)
-        export_model(self.network, into=model)
+        export_model(self.network, into=model, frozen=frozen)
         subjects = self._training_samples
         return TrainingResult({"loss": MetricSum(total=total / seen * subjects, weight=subjects)})
 

@@ -26,6 +26,7 @@ from archipel.researcher.progress import Progress, draft_html
 from archipel.researcher.report import write_page
 from archipel.researcher.stop_reasons import unfinished, without_quorum
 from archipel.researcher.watching import all_events, watch
+from archipel.tensors import blob_hash, joined
 from archipel.transport.rest import (
     Arguments,
     Event,
@@ -300,10 +301,11 @@ class Experiment:
         """Write a model as safetensors, and beside it its model card (Markdown) and its plan, in a folder that ends in
         ``-plan``; returns the model's path.
 
-        ``which`` is last, best or local:<site>. ``path`` ends in .safetensors, or is a folder. Raises NotFound, and
-        ArchipelError (code trust) when the bytes are not those that the server named, or the plan is not the job's. A
-        ``best`` of round 0 is written as ``<experiment>-best-untrained.safetensors`` into a folder, and as
-        ``<experiment>-best-initial.safetensors`` when the experiment started from a model.
+        A model of which a part is frozen is written whole. ``which`` is last, best or local:<site>. ``path`` ends in
+        .safetensors, or is a folder. Raises NotFound, and ArchipelError (code trust) when the bytes are not those that
+        the server named, or the plan is not the job's. A ``best`` of round 0 is written as
+        ``<experiment>-best-untrained.safetensors`` into a folder, and as ``<experiment>-best-initial.safetensors`` when
+        the experiment started from a model.
         """
         kept = {model.name: model for model in self._models()}
         if which not in kept:
@@ -316,12 +318,20 @@ class Experiment:
         said = "-untrained" if kept[which].is_untrained else "-initial" if kept[which].is_initial else ""
         target = place_for(Path(path), self.name, f"{which}{said}")
         data = self._connection.download(f"{self._path}/models/{which}")
-        check_bytes(target, data, kept[which].hash)
+        check_bytes(Thing("model", target.name), data, kept[which].hash)
         software = {"server": self._connection.ask(FederationView, "GET", "/v1/federation").version}
-        before = ancestors(self._connection, self.job)
-        card = model_card(self.job, self.job_hash, kept[which], self.document(), self.rounds(), software, before)
+        data = self.whole(data)
+        records = kept[which], self.document(), self.rounds(), software
+        card = model_card(self.job, self.job_hash, *records, blob_hash(data), ancestors(self._connection, self.job))
         write_model(target, data, card=card, plan=self._plan().files)
         return target
+
+    def whole(self, trained: bytes) -> bytes:
+        """The tensor file of a whole model: what was trained, with what the job keeps frozen.
+
+        Raises ArchipelError (code trust) for a frozen part that is not the one that the sites approved.
+        """
+        return joined(trained, self._frozen_part())
 
     def __repr__(self) -> str:
         asked = ", ".join(f"{entry.site} ({entry.dataset})" for entry in self.job.roster)
@@ -344,8 +354,19 @@ class Experiment:
     def _plan(self) -> PackagedPlan:
         """The job's plan from the server, proven by the hashes that the sites approved."""
         named = self.job.plan.files
-        texts = [(path, self._connection.download(f"{self._path}/plan/{named[path]}")) for path in self.job.plan.paths]
+        texts = [(path, self._blob(named[path])) for path in self.job.plan.paths]
         return declared(self.job.plan, texts)
+
+    def _frozen_part(self) -> bytes | None:
+        """The tensor file of the model's frozen part, proven by the hash that the sites approved."""
+        if self.job.frozen is None:
+            return None
+        data = self._blob(self.job.frozen.blob)
+        check_bytes(Thing("frozen part of the model", self.name), data, self.job.frozen.blob)
+        return data
+
+    def _blob(self, blob: str) -> bytes:
+        return self._connection.download(f"{self._path}/blobs/{blob}")
 
     def _models(self) -> list[ModelView]:
         return self._connection.ask_all(ModelView, f"{self._path}/models")

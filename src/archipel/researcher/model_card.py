@@ -11,7 +11,7 @@ from itertools import groupby
 from archipel.researcher.ancestry import Ancestor, earlier_sites, in_words, is_all_known
 from archipel.researcher.tables import AtSites, after_round
 from archipel.transport.rest import ExperimentView, ModelView, RoundView
-from archipel.vocabulary import Details, Job, MetricDetail, MetricSpec, worst_site
+from archipel.vocabulary import Details, Job, MetricDetail, MetricSpec, TensorSchema, worst_site
 from archipel.vocabulary.visible import escape_hidden, quote_name
 
 _BESIDE = "came with it, in the folder beside this card whose name ends in `-plan`"
@@ -26,12 +26,14 @@ def model_card(
     document: ExperimentView,
     rounds: Sequence[RoundView],
     software: Mapping[str, str],
+    file_hash: str,
     ancestors: Sequence[Ancestor] = (),
 ) -> str:
     """The card in Markdown. ``model`` is the server's entry of the kept model; the next two its records.
 
-    ``software`` are names and versions of what ran elsewhere; the versions here are added to it. ``ancestors`` are the
-    models before it, the nearest first.
+    ``software`` are names and versions of what ran elsewhere; the versions here are added to it. ``file_hash`` is of
+    the file that the card belongs to, which has the frozen part of the model as well, where there is one. ``ancestors``
+    are the models before it, the nearest first.
     """
     committed = [attempt for attempt in rounds if attempt.is_committed and attempt.round <= model.round]
     local = model.site
@@ -42,7 +44,7 @@ def model_card(
         _quoted("Title", job.title),
         _quoted("Purpose", job.description) or "**Purpose**: not stated by the researcher",
         _what_it_is(job, model, document),
-        _lineage(job, job_hash, model, ancestors),
+        _lineage(job, job_hash, model, file_hash, ancestors),
         _contributions(job, model, committed, document),
         _hyper_parameters(job, committed),
         _measured(job, model, document, at_sites),
@@ -64,7 +66,6 @@ def _inline(text: str) -> str:
 
 
 def _what_it_is(job: Job, model: ModelView, document: ExperimentView) -> str:
-    count = sum(spec.elements for spec in job.tensors.tensors)
     kind = model.origin if model.site or model.is_initial else f"{model.origin} of {job.terms.rounds}"
     labels = ", ".join(f"{value} {_inline(name)}" for value, name in sorted(job.needs.labels.items()))
     target = job.needs.target
@@ -79,7 +80,7 @@ def _what_it_is(job: Job, model: ModelView, document: ExperimentView) -> str:
     asked_by = _inline(document.asked_by) if document.asked_by else "an unnamed token"
     lines = [
         f"- **Model**: {model.name} ({kind})",
-        f"- **Values**: {count:,} in {len(job.tensors.tensors)} tensors, {job.tensors.nbytes:,} bytes",
+        *_values(job),
         f"- **Plan**: {_plan(job)}",
         f"- **Data it needs**: {job.needs.kind}{asked}",
         f"- **Experiment**: {job.experiment}, asked by {asked_by}",
@@ -88,6 +89,20 @@ def _what_it_is(job: Job, model: ModelView, document: ExperimentView) -> str:
     if document.ended_early:
         lines.append(f"- **Ended early**: {_inline(document.ended_early)}")
     return "\n".join(lines)
+
+
+def _values(job: Job) -> list[str]:
+    def counted(*parts: TensorSchema) -> str:
+        count, tensors = sum(part.elements for part in parts), sum(len(part.tensors) for part in parts)
+        return f"{count:,} in {tensors} tensors, {sum(part.nbytes for part in parts):,} bytes"
+
+    if job.frozen is None:
+        return [f"- **Values**: {counted(job.tensors)}"]
+    return [
+        f"- **Values**: {counted(job.tensors, job.frozen.tensors)}",
+        f"- **Trained part**: {counted(job.tensors)}; only these left the sites",
+        f"- **Frozen part**: {counted(job.frozen.tensors)}; chosen by the researcher, changed by no round",
+    ]
 
 
 def _plan(job: Job) -> str:
@@ -103,12 +118,11 @@ def _when(document: ExperimentView) -> str:
     return ", ".join(f"{what} {at[:16].replace('T', ' ')}" for what, at in told if at)
 
 
-def _lineage(job: Job, job_hash: str, model: ModelView, ancestors: Sequence[Ancestor]) -> str:
+def _lineage(job: Job, job_hash: str, model: ModelView, file_hash: str, ancestors: Sequence[Ancestor]) -> str:
     rows = [
         ("job", job_hash),
         *((f"plan, {path}", job.plan.files[path]) for path in job.plan.paths),
-        ("initial model", job.initial_model),
-        ("this model", model.hash),
+        *_models(job, model, file_hash),
         ("server key", job.server_key),
         *((f"identity of {entry.site}", entry.identity_key) for entry in job.roster),
     ]
@@ -119,6 +133,17 @@ def _lineage(job: Job, job_hash: str, model: ModelView, ancestors: Sequence[Ance
         f"## Lineage\n\n{before}Every site signed the job's hash together with the hash of its own cohort; the "
         "signatures are in the journals of the server and of each site.\n\n| what | hash or key |\n|---|---|\n"
     ) + "\n".join(f"| {what} | `{value}` |" for what, value in rows)
+
+
+def _models(job: Job, model: ModelView, file_hash: str) -> list[tuple[str, str]]:
+    if job.frozen is None:
+        return [("initial model", job.initial_model), ("this model", model.hash)]
+    return [
+        ("initial model, its trained part", job.initial_model),
+        ("this model, its trained part", model.hash),
+        ("this model, its frozen part", job.frozen.blob),
+        ("this model's file, both parts", file_hash),
+    ]
 
 
 def _contributions(job: Job, model: ModelView, committed: Sequence[RoundView], document: ExperimentView) -> str:

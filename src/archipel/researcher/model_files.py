@@ -26,11 +26,11 @@ def plan_folder(target: Path) -> Path:
     return target.with_name(f"{target.stem}-plan")
 
 
-def check_bytes(target: Path, data: bytes, expected: str) -> None:
-    """Raise ArchipelError (code trust) when a model's bytes have another hash than expected."""
+def check_bytes(thing: Thing, data: bytes, expected: str) -> None:
+    """Raise ArchipelError (code trust) when the bytes of a model, or of a part, have another hash than expected."""
     if blob_hash(data) != expected:
         raise ArchipelError(
-            Thing("model", target.name),
+            thing,
             "is damaged: its bytes have another hash",
             "download it again",
             code=ErrorCode.TRUST,

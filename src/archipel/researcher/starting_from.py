@@ -70,7 +70,7 @@ def _fetched(connection: Connection, parent: Experiment, which: ParentChoice) ->
             lineage = ParentModel(
                 experiment=parent.name, job_hash=parent.job_hash, model=which, round=kept[which].round
             )
-            return StartingModel(thing, data, lineage)
+            return StartingModel(thing, parent.whole(data), lineage, kept[which].hash)
     raise ArchipelError(
         thing, "is damaged: its bytes have another hash", "try again, or ask the server's operator",
         code=ErrorCode.TRUST,

@@ -123,7 +123,7 @@ def _named(place: Path) -> _Named:
         )
         for text in connection.scalars(select(schema.experiments.c.job)):
             job = parsed_job(text)
-            blobs |= {*job.plan.files.values(), job.initial_model}
+            blobs |= job.blobs
         return _Named(frozenset(blobs), frozenset(connection.scalars(spools)))
 
 

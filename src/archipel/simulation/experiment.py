@@ -9,7 +9,14 @@ from typing import Any
 
 from archipel.governance import job_hash
 from archipel.plans import PackagedPlan
-from archipel.rounds import ExperimentLoop, ExperimentState, ExperimentVerb, MemoryExperimentStore, check_releases
+from archipel.rounds import (
+    ExperimentLoop,
+    ExperimentState,
+    ExperimentVerb,
+    MemoryExperimentStore,
+    check_releases,
+    model_path,
+)
 from archipel.simulation.fleet import SimulatedFleet
 from archipel.simulation.site_specs import SiteSpec, import_modules, site_handler
 from archipel.simulation.sites import SimulatedSite
@@ -26,15 +33,18 @@ async def simulate(
     sites: Sequence[SimulatedSite],
     folder: Path,
     *,
+    frozen: bytes | None = None,
     workers: int = 1,
     modules: Sequence[str] = (),
 ) -> MemoryExperimentStore:
     """Run the whole job; returns its experiment store with every record and the models that a server would keep.
 
-    ``folder`` takes the tensor files and must be empty. With one worker all sites train in this process, one after the
-    other. With more, each worker is a process of its own with the threads that the job allows (by default one); a site
-    stays with its worker, and the models are the same to the last bit as those of one process with as many threads.
-    Each process reads the data of its sites only, but loads the plan and its libraries itself.
+    ``folder`` takes the tensor files and must be empty; ``frozen`` is the tensor file of the model's frozen part.
+
+    With one worker all sites train in this process, one after the other. With more, each worker is a process of its own
+    with the threads that the job allows (by default one); a site stays with its worker, and the models are the same to
+    the last bit as those of one process with as many threads. Each process reads the data of its sites only, but loads
+    the plan and its libraries itself.
 
     ``modules`` are imported by name in this process and in each worker before anything else: they register the
     strategies and privacy steps that the job names and Archipel does not have.
@@ -47,8 +57,13 @@ async def simulate(
     check_releases(job)
     if workers < 1:
         raise BadInput(Thing("workers", workers), "is less than one", "give the number of processes that train")
+    if (job.frozen is None) != (frozen is None):
+        cause = "names a frozen part that is not given" if job.frozen else "names no frozen part"
+        raise BadInput(Thing("job", job.experiment), cause, "give what draft() made: job, initial_model and frozen")
     store = MemoryExperimentStore(job, folder)
     store.add_model(initial_model, job.initial_model)
+    if job.frozen is not None and frozen is not None:
+        model_path(folder, job.frozen.blob).write_bytes(frozen)
     specs = [
         SiteSpec(
             job, plan, site.name, site.data, site.cohort, models=folder, tensor_files=folder / site.name,

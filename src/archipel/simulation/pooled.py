@@ -137,7 +137,9 @@ def train_pooled(
         limits=limits or WorkerLimits(),
     )
     pooled = pooled_site(sites, drafted.job.needs, fraction)
-    store = asyncio.run(simulate(drafted.job, drafted.plan, drafted.initial_model, [pooled], folder))
+    store = asyncio.run(
+        simulate(drafted.job, drafted.plan, drafted.initial_model, [pooled], folder, frozen=drafted.frozen)
+    )
     model = store.models[store.model].read_bytes()
     trained = tuple(store.committed(TaskKind.TRAIN))
     (last,) = store.committed(TaskKind.EVALUATE)
@@ -146,6 +148,8 @@ def train_pooled(
     per_site = {}
     for site in sites:
         runtime = PlanRuntime(load_packaged(drafted.plan), drafted.job, NAME, site.data, site.cohort)
+        if drafted.frozen is not None:
+            runtime.freeze(memoryview(drafted.frozen))
         runtime.prepare()
         per_site[site.name] = runtime.evaluate(task, [memoryview(model)]).validation
     return Pooled(trained, last, per_site)

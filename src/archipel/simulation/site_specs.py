@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import mmap
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,8 +33,9 @@ from archipel.vocabulary import BadInput, Job, Task, Thing
 class SiteSpec:
     """One simulated site of an experiment; it can be pickled.
 
-    ``data`` is the folder of the dataset or another source of its samples, ``models`` the folder in which the models
-    are found by their hash (see ``model_path``), and ``tensor_files`` the site's own folder for what it trained.
+    ``data`` is the folder of the dataset or another source of its samples. ``models`` is the folder in which the
+    models, and the frozen part of the job's model, are found by their hash (see ``model_path``). ``tensor_files`` is
+    the site's own folder for what it trained.
     ``modules`` are imported first, by name: they register the researcher's own strategies and privacy steps, which
     a new process does not have.
     """
@@ -69,6 +71,8 @@ def site_handler(spec: SiteSpec, turn: asyncio.Lock) -> Handler:
     import_modules(spec.modules)
     job, digest = spec.job, job_hash(spec.job)
     runtime = PlanRuntime(load_packaged(spec.plan), job, spec.site, spec.data, spec.cohort)
+    if job.frozen is not None:
+        runtime.freeze(_mapped(model_path(spec.models, job.frozen.blob)))
     shutil.rmtree(spec.tensor_files, ignore_errors=True)
     spec.tensor_files.mkdir()
 
@@ -82,3 +86,9 @@ def site_handler(spec: SiteSpec, turn: asyncio.Lock) -> Handler:
     return RequirePermission(
         Idempotent(Compute(job, spec.site, trainer, spec.tensor_files), MemoryTaskStore()), permission
     )
+
+
+def _mapped(file: Path) -> memoryview:
+    """A file's bytes, in memory that all sites and processes share and none can write to."""
+    with file.open("rb") as opened:
+        return memoryview(mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ))

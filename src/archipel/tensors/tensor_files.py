@@ -122,6 +122,14 @@ def decode(data: Buffer) -> dict[str, np.ndarray[Any, Any]]:
     }
 
 
+def joined(tensor_file: bytes, other: bytes | None = None) -> bytes:
+    """The tensors of two files, which have no name in common, in one; ``tensor_file`` itself if there is no other.
+
+    Raises BadInput when the bytes of either are not well formed.
+    """
+    return tensor_file if other is None else encode(decode(other) | decode(tensor_file))
+
+
 def read_schema(data: Buffer) -> TensorSchema:
     """The schema of the tensors in a safetensors file.
 

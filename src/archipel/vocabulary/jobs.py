@@ -22,6 +22,7 @@ from archipel.vocabulary.metrics import MetricSpec
 from archipel.vocabulary.names import ExperimentId, Hash, Name, SiteName
 from archipel.vocabulary.needs import DataNeeds
 from archipel.vocabulary.parameters import HyperParameter, check_arguments
+from archipel.vocabulary.partition import FrozenPart
 from archipel.vocabulary.plans import PlanReference
 from archipel.vocabulary.records import Many, Record
 from archipel.vocabulary.releases import OPERATIONAL_FIELDS, SUMMED_PREFIX, UPDATE_FIELDS, Release
@@ -176,8 +177,9 @@ class RosterEntry(Record):
 class Job(Record):
     """One canonical document (RFC 8785) that server, sites and researcher share; its hash is what a site approves.
 
-    Any change of any field is another job and asks every site again. ``lineage`` says where the initial model came
-    from; None for one that the plan made.
+    Any change of any field is another job and asks every site again. ``tensors`` are those that every update has, and
+    ``initial_model`` has their first values; where a part of the model is ``frozen``, they are the rest of it.
+    ``lineage`` says where the initial model came from; None for one that the plan made.
     """
 
     format: Literal["archipel-job/1"] = "archipel-job/1"
@@ -188,6 +190,7 @@ class Job(Record):
     initial_model: Hash
     lineage: Lineage | None = None
     tensors: TensorSchema
+    frozen: FrozenPart | None = None
     needs: DataNeeds
     metrics: Annotated[Many[MetricSpec], Field(max_length=MOST_METRICS)]
     validation: Annotated[Many[MetricSpec], Field(max_length=MOST_METRICS)] = ()
@@ -229,9 +232,20 @@ class Job(Record):
             )
         if (bins := sum(metric.bins or 0 for metric in self.validation)) > MOST_BINS_OF_A_JOB:
             raise ValueError(f"the metrics have {bins} bins together; the most is {MOST_BINS_OF_A_JOB}")
+        if self.frozen is not None:
+            self._check_parts(self.frozen)
         if self.privacy.release is Release.SUM:
             self._check_sums()
         return self
+
+    def _check_parts(self, frozen: FrozenPart) -> None:
+        """Raise ValueError unless both parts of the model have tensors, and no tensor is in both."""
+        if not (self.tensors.tensors and frozen.tensors.tensors):
+            raise ValueError("a model with a frozen part must have tensors in both parts: some sent, some frozen")
+        sent = {spec.name for spec in self.tensors.tensors}
+        for spec in frozen.tensors.tensors:
+            if spec.name in sent:
+                raise ValueError(f"tensor {spec.name} cannot be both sent and frozen")
 
     def _check_sums(self) -> None:
         """Raise ValueError if a single site's numbers would leave although only sums may."""
@@ -250,8 +264,13 @@ class Job(Record):
 
     @property
     def blobs(self) -> frozenset[str]:
-        """The blobs that it names: its plan's files and its initial model."""
-        return frozenset((*self.plan.files.values(), self.initial_model))
+        """The blobs that it names: its plan's files, its initial model and the frozen part of the model."""
+        return frozenset((*self.plan.files.values(), *self.starting_blobs))
+
+    @property
+    def starting_blobs(self) -> tuple[str, ...]:
+        """The tensor files of the model that it starts from: of what is sent, and of what is frozen if any is."""
+        return (self.initial_model,) if self.frozen is None else (self.initial_model, self.frozen.blob)
 
     def release_of(self, field: str) -> Release:
         """How a field of an update (one of UPDATE_FIELDS) may leave a site, by this job's privacy terms.

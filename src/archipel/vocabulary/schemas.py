@@ -63,6 +63,11 @@ class TensorSchema(Record):
         return cls(tensors=tuple(sorted(specs, key=lambda spec: (-ITEM_SIZE[spec.dtype], spec.name))))
 
     @property
+    def elements(self) -> int:
+        """How many numbers all of them hold."""
+        return sum(spec.elements for spec in self.tensors)
+
+    @property
     def nbytes(self) -> int:
         """Size of all values in bytes, without any header."""
         return sum(spec.nbytes for spec in self.tensors)

@@ -23,6 +23,9 @@ def check_parent(connection: Connection, job: Job) -> None:
     row = connection.execute(query).first()
     if row is None or row.job_hash != parent.job_hash:
         raise BadInput(thing, f"continues a job of {parent.experiment} that is not at this server", remedy)
-    made = names_given(views.parsed_job(row.job), views.closed_records(connection, parent.experiment))
+    job_before = views.parsed_job(row.job)
+    if job_before.frozen != job.frozen:
+        raise BadInput(thing, f"freezes another part of the model than {parent.experiment} did", "start from a file")
+    made = names_given(job_before, views.closed_records(connection, parent.experiment))
     if (parent.model.value, job.initial_model, parent.round) not in made:
         raise BadInput(thing, f"does not start from the model that it names ({parent})", remedy)

@@ -327,7 +327,7 @@ class ExperimentRecords:
             tasks = connection.scalars(rounds.where(schema.updates.c.state == TaskState.OFFERED).distinct())
             for text in tasks:
                 hashes |= set(Task.model_validate_json(text).models)
-        return hashes | {job.initial_model}
+        return hashes.union(job.starting_blobs)
 
     def keep_detail(self, site: str, key: TaskKey, detail: str) -> None:
         """Keep an error's full text, once; a task done again may have another.

@@ -12,13 +12,13 @@ from archipel.server.membership import MemberRegistry
 from archipel.storage import BlobStore
 from archipel.strategies import check_strategy
 from archipel.tensors import check_header, tensor_file_size
-from archipel.vocabulary import BadInput, Job, Thing
+from archipel.vocabulary import BadInput, Job, TensorSchema, Thing
 from archipel.vocabulary.bounds import LONGEST_JOB
 
 
 def check_submitted(job: Job, blobs: BlobStore, registry: MemberRegistry, server_key: str) -> None:
     """Raise BadInput unless this server can run the job: it is for this server, its sites are enrolled, and the plan
-    and the initial model that it names are here and fit it.
+    and the model that it names are here and fit it.
     """
     thing = Thing("job", job.experiment)
     if (length := len(canonical(job))) > LONGEST_JOB:
@@ -48,23 +48,29 @@ def check_submitted(job: Job, blobs: BlobStore, registry: MemberRegistry, server
         cause = f"has a plan of more than {LARGEST_PLAN} bytes"
         raise BadInput(thing, cause, "keep data out of the plan's source", values={"limit": LARGEST_PLAN})
     declared(job.plan, ((path, _contents(blobs, blob)) for path, blob in job.plan.files.items()))
-    remedy = "make the job and its initial model from the same plan"
-    if (size := blobs.size(job.initial_model)) != (needed := tensor_file_size(job.tensors)):
+    _check_tensor_file(job, blobs, "initial model", job.initial_model, job.tensors)
+    if job.frozen is not None:
+        _check_tensor_file(job, blobs, "frozen part", job.frozen.blob, job.frozen.tensors)
+    check_strategy(job)
+    check_releases(job)
+
+
+def _check_tensor_file(job: Job, blobs: BlobStore, what: str, blob: str, tensors: TensorSchema) -> None:
+    thing, remedy = Thing("job", job.experiment), f"make the job and its {what} from the same plan"
+    if (size := blobs.size(blob)) != (needed := tensor_file_size(tensors)):
         raise BadInput(
             thing,
-            f"its initial model has {size} bytes, its tensors make {needed}",
+            f"its {what} has {size} bytes, its tensors make {needed}",
             remedy,
             values={"bytes": size, "needed": needed},
         )
-    with blobs.local(job.initial_model) as path, path.open("rb") as file:
+    with blobs.local(blob) as path, path.open("rb") as file:
         # Not closed here, because an error still refers to it; it is freed with the last view.
         tensor_file = mmap.mmap(file.fileno(), size, prot=mmap.PROT_READ)
     try:
-        check_header(job.tensors, tensor_file)
+        check_header(tensors, tensor_file)
     except BadInput as error:
-        raise BadInput(thing, f"its initial model is of other tensors ({error.cause})", remedy) from error
-    check_strategy(job)
-    check_releases(job)
+        raise BadInput(thing, f"its {what} is of other tensors ({error.cause})", remedy) from error
 
 
 def _contents(blobs: BlobStore, blob: str) -> bytes:

@@ -128,18 +128,19 @@ async def model(request: Request, experiment: Experiment, name: str, _token: Dow
     return stream(file, size, f"{experiment}-{name}")
 
 
-@router.get("/{experiment}/plan/{hash}", summary="Download a file of the plan", response_class=Response)
-async def plan_file(
+@router.get("/{experiment}/blobs/{hash}", summary="Download what the job names", response_class=Response)
+async def blob(
     request: Request,
     experiment: Experiment,
     hash: BlobHash,  # noqa: A002
     _token: Downloading,
 ) -> StreamingResponse:
-    """By its hash in the job; a model is of no use without its plan, so one permission is for both."""
+    """A file of the plan, or a part of the initial model. A model is of no use without them, so one permission is for
+    all.
+    """
     context = context_of(request)
-    job = (await context.experiments.get(experiment)).job
-    if hash not in job.plan.files.values():
-        thing = Thing.worded(f"file {hash} of the plan of {experiment}", hash=hash, experiment=experiment)
+    if hash not in (await context.experiments.get(experiment)).job.blobs:
+        thing = Thing.worded(f"blob {hash} of {experiment}", hash=hash, experiment=experiment)
         raise NotFound(thing, "is not in the job", "take a hash from the experiment's job", command=Nothing())
     store = context.federation.blobs
     return stream(store.open(hash), store.size(hash), hash)

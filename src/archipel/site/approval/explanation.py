@@ -12,6 +12,7 @@ from archipel.data import SampleCounts
 from archipel.data.volumes import ON_TOP, names_in
 from archipel.privacy import Measured, declared_metrics, reported_bytes
 from archipel.rounds import most_attempts, most_measurements
+from archipel.site.approval.model_in_words import leaving_model, size_in_words, trained_model
 from archipel.site.state import SandboxRule, SiteSettings
 from archipel.vocabulary import BadInput, HyperParameter, Job, MetricSpec, OptimiserState, Release, StepTerms
 from archipel.vocabulary.counting import pluralise
@@ -80,15 +81,13 @@ def _in_lines(parts: Iterable[str]) -> str:
 
 
 def _model(job: Job) -> str:
-    count = sum(spec.elements for spec in job.tensors.tensors)
     entry, *others = job.plan.paths
     files = f"{entry} (its whole text is below)"
     if others:
         files = f"{entry}, which uses {', '.join(others)} (the whole text of each is below),"
-    return (
-        f"The Python class {job.plan.class_name} from {files} trains a model of "
-        f"{count:,} numbers ({_size(job.tensors.nbytes)})."
-    )
+    trains = f"The Python class {job.plan.class_name} from {files} trains"
+    first, *further = trained_model(job)
+    return _in_lines([f"{trains} {first}", *further])
 
 
 def _data(
@@ -174,7 +173,7 @@ def _leaves(job: Job, samples: SampleCounts | None, smallest_cell: int) -> str:
         "over sites; they are not masked yet, so a server that breaks this rule could read this site's"
     )
     words = [
-        f"After every round the trained model ({_size(job.tensors.nbytes)}); {how}. Its weights can carry "
+        f"After every round {leaving_model(job)}; {how}. Its weights can carry "
         "anything that fits into them, whatever the plan says that it does.",
         *_reported(job, samples, smallest_cell),
         "How many samples it was trained on, which this site counts itself, and the whole seconds it took."
@@ -250,6 +249,8 @@ def _stays(job: Job) -> str:
     words = "Images, labels, file names, patient identifiers, the list of subjects, and everything the plan prints."
     if job.optimiser_state is OptimiserState.CONTINUE_LOCAL:
         words += " The optimiser's state is kept at this site between rounds."
+    if job.frozen is not None:
+        words += " The frozen part of the model is never sent back: an update has no place for it."
     return words
 
 
@@ -309,10 +310,10 @@ def _limits(job: Job, settings: SiteSettings) -> str:
         "it can read everything that this account can read and use the network."
     )
     return (
-        f"{_size(limits.memory_mb << 20)} of memory, {pluralise(limits.processes, 'process', 'processes')}, "
+        f"{size_in_words(limits.memory_mb << 20)} of memory, {pluralise(limits.processes, 'process', 'processes')}, "
         f"{pluralise(limits.threads, 'thread')}, "
-        f"{_size(limits.tmp_mb << 20)} of temporary files; per pass {duration(limits.cpu_s)} of processor time and "
-        f"{duration(limits.wall_s)} altogether. {sandbox}"
+        f"{size_in_words(limits.tmp_mb << 20)} of temporary files; per pass {duration(limits.cpu_s)} of processor "
+        f"time and {duration(limits.wall_s)} altogether. {sandbox}"
     )
 
 
@@ -327,15 +328,6 @@ def _metrics(metrics: Sequence[MetricSpec]) -> str:
         for metric in metrics
     ]
     return f"{', '.join(names)}, as totals with the number of what was counted"
-
-
-def _size(count: int) -> str:
-    size, unit = float(count), "bytes"
-    for larger in ("KiB", "MiB", "GiB", "TiB"):
-        if size < 1024:
-            break
-        size, unit = size / 1024, larger
-    return f"{size:.3g} {unit}"
 
 
 def duration(seconds: float) -> str:

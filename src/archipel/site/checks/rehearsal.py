@@ -54,13 +54,16 @@ class Rehearsal:
 
     async def begin(self) -> bool:
         """Take the job's initial model, made by the plan itself; whether it is the one that the job names."""
-        await self.worker.begin(self._result)
-        self.take_result()
-        hasher = BlobHasher()
-        assert self._model is not None
-        with self._model.view() as window:
-            hasher.update(window)
-        return hasher.digest() == self._job.initial_model
+        frozen = self._job.frozen
+        beside = [SharedBuffer.create(tensor_file_size(frozen.tensors))] if frozen is not None else []
+        try:
+            await self.worker.begin(self._result, *beside)
+            self.take_result()
+            assert self._model is not None
+            return tuple(_hash(one) for one in (self._model, *beside)) == self._job.starting_blobs
+        finally:
+            for one in beside:
+                one.close()
 
     def take_result(self) -> None:
         """From now on the model is the one that was trained last."""
@@ -100,3 +103,10 @@ class Rehearsal:
         key = TaskKey(experiment=self._job.experiment, round=round_, kind=kind)
         given = tuple(TrainingPass(round=round_ + number, arguments=self._job.arguments) for number in range(passes))
         return Task(key=key, job_hash=job_hash(self._job), models=(self._job.initial_model,), passes=given)
+
+
+def _hash(buffer: SharedBuffer) -> str:
+    hasher = BlobHasher()
+    with buffer.view() as window:
+        hasher.update(window)
+    return hasher.digest()

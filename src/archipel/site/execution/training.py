@@ -24,7 +24,7 @@ from archipel.site.state import SiteJournalKind, StateFolder, sample_cache
 from archipel.site.withdrawals import withdrawals
 from archipel.tasks import Trained
 from archipel.tensors import BlobHasher, check_header, tensor_file_size
-from archipel.vocabulary import BadInput, ErrorCode, Job, OptimiserState, Task, TaskKind, Thing
+from archipel.vocabulary import BadInput, ErrorCode, Job, OptimiserState, Task, TaskKind, TensorSchema, Thing
 from archipel.vocabulary.remedies import Nothing
 
 _log = structlog.get_logger("archipel.training")
@@ -45,12 +45,14 @@ class ModelCache:
     """Models of one experiment in sealed shared memory, by hash: fetched once, given to the worker as they are.
 
     Keeps a few, so that the models of a small federation's sites are fetched once for all baselines. Of a larger
-    ensemble each is fetched when the worker asks for it, into the memory of the one that was used the longest ago.
+    ensemble each is fetched when the worker asks for it, into the memory of the one that was used the longest ago. The
+    frozen part, which all of them share, is fetched once and kept until the end.
     """
 
     def __init__(self, job: Job, fetch: Fetch) -> None:
         self._job, self._fetch = job, fetch
         self._buffers: OrderedDict[str, SharedBuffer] = OrderedDict()
+        self._frozen: SharedBuffer | None = None
         self._most = min(2 + (len(job.sites) if job.baselines.local else 0), MOST_MODELS)
 
     async def get(self, blob: str) -> SharedBuffer:
@@ -62,16 +64,29 @@ class ModelCache:
             buffer = self._emptied()
         else:
             buffer = SharedBuffer.create(tensor_file_size(self._job.tensors))
+        await self._fetch_into(buffer, blob, self._job.tensors)
+        self._buffers[blob] = buffer
+        return buffer
+
+    async def frozen(self) -> SharedBuffer | None:
+        """The buffer of the frozen part, or None of a job without one. Raises BadInput as ``get`` does."""
+        part = self._job.frozen
+        if self._frozen is None and part is not None:
+            buffer = SharedBuffer.create(tensor_file_size(part.tensors))
+            await self._fetch_into(buffer, part.blob, part.tensors)
+            self._frozen = buffer
+        return self._frozen
+
+    async def _fetch_into(self, buffer: SharedBuffer, blob: str, tensors: TensorSchema) -> None:
+        """Fetch a tensor file of these tensors and seal it; when that fails the buffer is closed."""
         try:
             await self._fill(buffer, blob)
             buffer.seal()
             with buffer.view() as window:
-                check_header(self._job.tensors, window)
+                check_header(tensors, window)
         except BaseException:
             buffer.close()
             raise
-        self._buffers[blob] = buffer
-        return buffer
 
     def _emptied(self) -> SharedBuffer:
         """The buffer that was unused for the longest time, to be filled again; the worker runs no task now."""
@@ -106,6 +121,9 @@ class ModelCache:
         for buffer in self._buffers.values():
             buffer.close()
         self._buffers.clear()
+        if self._frozen is not None:
+            self._frozen.close()
+            self._frozen = None
 
 
 def sandbox_spec(
@@ -222,12 +240,15 @@ class SandboxTrainer:
             entry = catalog.dataset(self._site.database, allowed.cohort.dataset)
             shown = with_declared_columns(allowed.cohort, allowed.job.needs)
             self._prepared = await preparation.prepared(self._site, Path(entry.root), shown)
+            frozen = await self._models.frozen()
             # Preparing may take minutes, and a patient may have been withdrawn meanwhile.
             if self._allowed().view == allowed.view:
-                self._worker = await self._started(allowed, self._prepared)
+                self._worker = await self._started(allowed, self._prepared, frozen)
                 self._view = allowed.view
 
-    async def _started(self, allowed: Authorisation, prepared: Prepared) -> SandboxedWorker:
+    async def _started(
+        self, allowed: Authorisation, prepared: Prepared, frozen: SharedBuffer | None
+    ) -> SandboxedWorker:
         """A worker that has read these files; the journal says that it was started."""
         worker = await Sandbox.start(sandbox_spec(self._site, allowed.job, allowed.cohort, prepared.files))
         try:
@@ -239,7 +260,7 @@ class SandboxTrainer:
                     subjects=len(allowed.cohort.subjects),
                 )
                 add_entry(connection, SiteJournalKind.WORKER_STARTED, body)
-            await worker.prepare()
+            await worker.prepare(frozen)
         except BaseException:
             await worker.kill()
             raise

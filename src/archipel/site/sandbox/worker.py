@@ -108,22 +108,29 @@ class SandboxedWorker:
         # Its process 1 is frozen too and would not tell of the worker's end.
         return self._broken is None and self._process.poll() is None and not tree.has_ended(self.main)
 
-    async def prepare(self) -> None:
+    async def prepare(self, frozen: SharedBuffer | None = None) -> None:
         """Load the plan and its data; what the worker may then claim to count is counted here.
 
-        Raises WorkerTaskFailed.
+        ``frozen`` is the frozen part of the job's model, for all tasks of this worker; without it a job that has one
+        must ``begin``. Raises WorkerTaskFailed.
         """
+        if frozen is not None:
+            frozen.seal()
         cohort, job = self.spec.cohort, self.spec.job
         self._samples = await asyncio.to_thread(count_samples, cohort, job.validation_fraction, job.needs)
-        reply = await self._guarded(self._ask(Prepare(), ()), self.spec.prepare_wall_s, self.spec.limits.cpu_s)
+        given = [frozen.fd] if frozen is not None else []
+        reply = await self._guarded(self._ask(Prepare(), given), self.spec.prepare_wall_s, self.spec.limits.cpu_s)
         if not isinstance(reply, WorkerReady):
             raise await self._misbehaved("answered another question than prepare")
 
-    async def begin(self, result: SharedBuffer) -> None:
-        """Make the plan's own initial model into the result's memory. Raises WorkerTaskFailed."""
-        result.lend()
+    async def begin(self, *results: SharedBuffer) -> None:
+        """Make the plan's own initial model into the memory given: for what is sent, and for what is frozen if the job
+        freezes a part. Raises WorkerTaskFailed.
+        """
+        for result in results:
+            result.lend()
         limits = self.spec.limits
-        reply = await self._guarded(self._ask(Begin(), [result.fd]), limits.wall_s, limits.cpu_s)
+        reply = await self._guarded(self._ask(Begin(), [one.fd for one in results]), limits.wall_s, limits.cpu_s)
         if not isinstance(reply, Done):
             raise await self._misbehaved("answered another question than begin")
 

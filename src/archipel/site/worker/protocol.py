@@ -45,13 +45,14 @@ class Start(Record):
 
 
 class Prepare(Record):
-    """Load the plan and its data."""
+    """Load the plan and its data; with it comes the memory of the model's frozen part, if the job has one."""
 
     type: Literal["prepare"] = "prepare"
 
 
 class Begin(Record):
-    """Make the plan's own initial model; with it comes the memory for it. For a check before anything is fetched."""
+    """Make the plan's own initial model; with it comes the memory for it, and for its frozen part if the job has one.
+    For a check before anything is fetched."""
 
     type: Literal["begin"] = "begin"
 

@@ -102,10 +102,10 @@ class Served:
         """The reply to a request. Raises whatever the plan raises."""
         match request:
             case Prepare():
-                self._runtime = self._prepared()
+                self._runtime = self._prepared(descriptors)
                 return WorkerReady()
             case Begin() if self._runtime is not None:
-                self._runtime.begin(self.windows.on(descriptors[0], write=True))
+                self._runtime.begin(*(self.windows.on(one, write=True) for one in descriptors))
                 return Done()
             case Train() if self._runtime is not None:
                 state = _contents(descriptors[2]) if request.has_state else None
@@ -116,7 +116,7 @@ class Served:
             case _:
                 raise ValueError("a request out of order")
 
-    def _prepared(self) -> PlanRuntime:
+    def _prepared(self, descriptors: Sequence[int]) -> PlanRuntime:
         start = self._start
         self.plan = declared(start.job.plan, ((path, Path(place).read_bytes()) for path, place in start.plan.items()))
         root = Path(start.root)
@@ -124,6 +124,9 @@ class Served:
             cohort = cohort_of(iter(lambda: file.read(PIECE), b""))
         source = PreparedSource(root, cohort)
         runtime = PlanRuntime(load_packaged(self.plan), start.job, start.site, source, cohort)
+        if descriptors:
+            # For the worker's whole life, and so not one of the windows that make room for others.
+            runtime.freeze(memoryview(_mapped(descriptors[0], os.fstat(descriptors[0]).st_size, write=False)))
         runtime.prepare()
         return runtime
 

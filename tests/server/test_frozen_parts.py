@@ -1,0 +1,106 @@
+"""A job with a frozen part at a server: checked when submitted, given to its sites and to nobody else, and kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from test_jobs_and_answers import approved
+from test_models_that_last import FIRST, close
+from test_who_may_steer import as_person
+
+from archipel.governance import job_hash
+from archipel.server import backup
+from archipel.server.membership.federation import ServerContext
+from archipel.server.state.folder import ServerState
+from archipel.tensors import blob_hash, encode
+from archipel.vocabulary import BadInput, Job, NotFound
+from worlds.server import Applicant, Served, records_of, sql_store_of
+
+FROZEN = encode({"backbone": np.ones(50, np.float32)})
+PART = {"tensors": {"tensors": [{"name": "backbone", "dtype": "float32", "shape": [50]}]}, "blob": blob_hash(FROZEN)}
+
+
+def document(federation: ServerContext, site: Applicant, **changes: Any) -> dict[str, Any]:
+    values = {
+        "experiment": "frozen",
+        "plan": {"files": {"plan.py": federation.blobs.put(b"plan")}, "entry": "plan.py", "class_name": "Plan"},
+        "initial_model": federation.blobs.put(FIRST),
+        "tensors": {"tensors": [{"name": "w", "dtype": "float32", "shape": [2]}]},
+        "frozen": PART,
+        "needs": {"kind": "arrays"},
+        "metrics": [{"name": "loss", "better": "lower"}],
+        "validation": [{"name": "dice", "better": "higher"}, {"name": "hd95", "better": "lower"}],
+        "terms": {"rounds": 4, "quorum": 1},
+        "roster": [{"site": site.site, "identity_key": site.identity.public, "dataset": "table"}],
+        "server_key": federation.identity.public,
+    }
+    return values | changes
+
+
+@pytest.fixture
+def job(federation: ServerContext, enrolled: Applicant) -> Job:
+    federation.blobs.put(FROZEN)
+    return Job.model_validate(document(federation, enrolled))
+
+
+@pytest.mark.parametrize(
+    ("other", "cause"),
+    [
+        (encode({"backbone": np.ones(51, np.float32)}), "its frozen part has 276 bytes, its tensors make 272"),
+        (encode({"headbone": np.ones(50, np.float32)}), "its frozen part is of other tensors (tensor backbone is mis"),
+        (None, "is not in the store"),
+    ],
+    ids=["size", "names", "absent"],
+)
+def test_a_frozen_part_that_is_not_here_or_does_not_fit_is_refused(
+    federation: ServerContext, job: Job, other: bytes | None, cause: str
+) -> None:
+    assert job.frozen is not None
+    blob = blob_hash(b"absent") if other is None else federation.blobs.put(other)
+    wrong = job.model_copy(update={"frozen": job.frozen.model_copy(update={"blob": blob})})
+    with pytest.raises(BadInput if other else NotFound) as error:
+        records_of(federation).keep_job(wrong, job_hash(wrong), "ada")
+    assert cause in str(error.value)
+
+
+def test_a_site_fetches_it_once_it_has_approved_and_a_copy_of_the_server_has_it(
+    federation: ServerContext, enrolled: Applicant, job: Job, tmp_path: Path
+) -> None:
+    records, digest = records_of(federation), job_hash(job)
+    records.keep_job(job, digest, "ada")
+    kept = sql_store_of(federation, job, digest)
+    blob = blob_hash(FROZEN)
+    assert records.may_fetch("berlin", blob) is None
+    approved(federation, kept, enrolled)
+    assert records.may_fetch("berlin", blob) == "frozen" and records.may_fetch("paris", blob) is None
+    close(kept, 1, 0.5)
+    assert records.may_fetch("berlin", blob) == "frozen", "in every round"
+    backup.copy(federation, tmp_path / "copy")
+    with ServerContext.open(ServerState(tmp_path / "copy")) as other:
+        assert other.blobs.has(blob)
+
+
+async def test_who_may_download_a_model_downloads_what_its_job_names_and_no_other_blob(
+    served: Served, enrolled: Applicant
+) -> None:
+    federation = served.federation
+    frozen, secret = federation.blobs.put(FROZEN), federation.blobs.put(b"another experiment's")
+    anna, bert = as_person(served, "anna", "research"), as_person(served, "bert", "research")
+    models = as_person(served, "carl", "models")
+    async with served.client() as client:
+        submission = {"job": document(federation, enrolled)}
+        for blob in Job.model_validate(submission["job"]).blobs:
+            with federation.blobs.open(blob) as file:
+                await client.put(f"/v1/blobs/{blob}", content=file.read(), headers=anna)
+        answer = await client.post("/v1/experiments", json=submission, headers=anna)
+        assert answer.status_code == 201, answer.text
+        path = "/v1/experiments/frozen/blobs/"
+        for person, status in ((anna, 200), (bert, 403), (models, 200)):
+            answer = await client.get(path + frozen, headers=person)
+            assert answer.status_code == status and (status != 200 or answer.content == FROZEN)
+        assert (await client.get(path + blob_hash(b"plan"), headers=anna)).content == b"plan"
+        refused = await client.get(path + secret, headers=anna)
+        assert refused.status_code == 404 and "is not in the job" in refused.text
