@@ -11,6 +11,7 @@ from archipel.lazy import lazy_names
 from archipel.version import VERSION as __version__  # noqa: N811 - the name that Python expects of a package
 
 if TYPE_CHECKING:
+    from archipel.inference import Evaluation, Prediction, evaluate, predict
     from archipel.plans import Context, Plan, SegmentationPlan, TorchPlan, TrainingResult
     from archipel.researcher import Experiment, Federation, connect
     from archipel.vocabulary import (
@@ -28,6 +29,7 @@ else:
     __getattr__, __dir__ = lazy_names(
         __name__,
         {
+            "inference": ["Evaluation", "Prediction", "evaluate", "predict"],
             "plans": ["Context", "Plan", "SegmentationPlan", "TorchPlan", "TrainingResult"],
             "researcher": ["Experiment", "Federation", "connect"],
             "vocabulary": [
@@ -49,6 +51,7 @@ __all__ = [
     "Baselines",
     "Context",
     "DataNeeds",
+    "Evaluation",
     "Experiment",
     "Federation",
     "HyperParameter",
@@ -56,6 +59,7 @@ __all__ = [
     "MetricSum",
     "OptimiserState",
     "Plan",
+    "Prediction",
     "SegmentationPlan",
     "Selection",
     "TorchPlan",
@@ -63,4 +67,6 @@ __all__ = [
     "WorkerLimits",
     "__version__",
     "connect",
+    "evaluate",
+    "predict",
 ]

@@ -126,6 +126,11 @@ def probabilities(plan: Any) -> None:
     assert float(plan.loss(outputs, torch.tensor([0]))) == pytest.approx(-math.log((0.9 + 0.5) / 2), rel=1e-6)
 
 
+def chance(plan: Any) -> None:
+    found = plan.predictions(torch.tensor([[0.0, math.log(3)]]))
+    assert {name: values.tolist() for name, values in found.items()} == {"chance of a spot": [pytest.approx(0.75)]}
+
+
 CLAIMS: dict[str, Callable[[Any], None]] = {
     "ScaledPlan": scaled,
     "CropPlan": crops,
@@ -135,6 +140,7 @@ CLAIMS: dict[str, Callable[[Any], None]] = {
     "CosinePlan": cosine,
     "AccuracyPlan": accuracy,
     "ProbabilitiesPlan": probabilities,
+    "ChancePlan": chance,
 }
 
 

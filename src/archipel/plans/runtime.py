@@ -20,6 +20,7 @@ from archipel.data import (
     RawSource,
     SampleCounts,
     Source,
+    SubjectSet,
     format_named,
     split,
     usable,
@@ -100,7 +101,10 @@ class PlanRuntime:
         if isinstance(source, Path):
             verify(source, self.cohort)
             source = RawSource(source, shown)
-        training, validation = split(source, shown, self.job.validation_fraction, needs)
+        self.give(*split(source, shown, self.job.validation_fraction, needs))
+
+    def give(self, training: SubjectSet, validation: SubjectSet) -> None:
+        """Let the plan read these samples, in place of any that it was given before."""
         self._samples = SampleCounts(len(training), len(validation))
         self.plan.prepare(training, validation, self._context(TrainingPass(round=0, arguments=self.job.arguments)))
 

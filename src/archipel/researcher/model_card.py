@@ -249,7 +249,7 @@ def _limits(job: Job, model: ModelView, *, by_site: bool) -> str:
     if model.is_untrained:
         return f"## Limits of use\n\n- {medical}\n- It was not trained: what it predicts says nothing about an image."
     sites = model.site or ", ".join(job.sites)
-    tool = " (`archipel evaluate`)" if job.needs.kind == "volumes" and job.needs.labels else ""
+    tool = " (`archipel evaluate`)" if job.validation else ""
     lines = [
         medical,
         f"It saw data of {sites} only. On other scanners, sequences, ages or diseases it may fail without any "
