@@ -21,6 +21,7 @@ from archipel.simulation import scanned_site, simulate
 from archipel.simulation.scores import model_scores
 from archipel.tensors import encode
 from archipel.vocabulary import ArchipelError, BadInput, Baselines, RosterEntry, RoundTerms
+from worlds.data_files import write_pair
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 KEY = "ed25519:" + "0" * 64
@@ -58,6 +59,27 @@ class Brightness(TorchPlan):
 
     def predictions(self, outputs):
         return {"age": outputs[:, 0]}
+"""
+
+
+LABELS = """
+import torch
+from archipel.plans import SegmentationPlan
+from archipel.vocabulary import DataNeeds
+
+
+class Labels(SegmentationPlan):
+    needs = DataNeeds(kind="volumes", labels={"1": "one", "2": "two"}, minimum_subjects=1)
+    shape = (8, 8, 8)
+
+    def build_model(self):
+        return torch.nn.Conv3d(1, 3, 1)
+
+    def build_optimiser(self, network, context):
+        return torch.optim.SGD(network.parameters(), lr=0.1)
+
+    def loss(self, outputs, targets):
+        return torch.nn.functional.cross_entropy(outputs, targets[:, 0])
 """
 
 
@@ -406,6 +428,34 @@ def test_a_plan_that_measures_no_subject_alone_is_told_how_to_go_on(tiny: tuple[
     assert done.exit_code == 0 and json.loads(done.stdout)["metrics"]["accuracy"]["low"] is None
 
 
+def test_a_plan_of_several_classes_is_named_as_the_card_names_it(tiny: tuple[Path, Path], tmp_path: Path) -> None:
+    data, model = tiny
+    text = (EXAMPLES / "tiny_numpy.py").read_text()
+    (tmp_path / "m-plan").mkdir()
+    (tmp_path / "m-plan" / "mine.py").write_text(text + "\n\nclass Other(Plan):\n    pass\n")
+    with pytest.raises(BadInput, match="has 2 plan classes"):
+        archipel.predict(model, data)
+    words = ("--model", model, data, tmp_path / "out.csv", "--entry", "mine.py", "--class", "TinyPlan")
+    assert typed("predict", *words).exit_code == 0
+    found = archipel.evaluate(model, data, plan_class="TinyPlan", entry="mine.py", resamples=0)
+    assert found.metrics["accuracy"].weight == 30
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"validation_fraction": 1.0}, "validation fraction 1: is not a share"),
+        ({"validation_fraction": float("nan")}, "validation fraction nan: is not a share"),
+        ({"seed": -1}, "seed -1: is below 0"),
+        ({"resamples": -1}, "resamples -1: is below 0"),
+    ],
+)
+def test_a_number_that_says_nothing_is_refused(tiny: tuple[Path, Path], given: dict[str, Any], said: str) -> None:
+    data, model = tiny
+    with pytest.raises(BadInput, match=said):
+        archipel.evaluate(model, data, plan=EXAMPLES / "tiny_numpy.py", **given)
+
+
 def test_visits_of_a_patient_stay_together(tiny: tuple[Path, Path]) -> None:
     data, model = tiny
     found = archipel.evaluate(model, data, plan=EXAMPLES / "tiny_numpy.py")
@@ -415,28 +465,48 @@ def test_visits_of_a_patient_stay_together(tiny: tuple[Path, Path]) -> None:
 
 
 def test_a_model_of_volumes_measured_in_a_simulation_is_measured_alike(tmp_path: Path) -> None:
-    from archipel.data.synthetic import phantom
+    plan = tmp_path / "labels.py"
+    plan.write_text(LABELS)
 
-    folders = phantom.generate(tmp_path / "data", ("north", "south"), subjects_per_site=4)
-    plan = EXAMPLES / "hippocampus.py"
-    needs = load(plan).needs
-    sites = [scanned_site(folder.name, folder, needs) for folder in folders]
-    drafted = draft(
-        plan,
-        experiment="known",
-        roster=[RosterEntry(site=site.name, identity_key=KEY, dataset="data") for site in sites],
-        server_key=KEY,
-        terms=RoundTerms(rounds=1, quorum=2),
-        validation_fraction=0.5,
+    def make(root: Path, seed: int) -> None:
+        for number in range(5):
+            write_pair(root, f"sub-{number}", seed=10 * seed + number)
+
+    trained = Trained(tmp_path, plan, "nifti-pairs", make)
+    for models, model in ((trained.model, "federated"), (trained.local, "ensemble")):
+        found = archipel.evaluate(models, trained.data / "north", plan=plan, validation_fraction=0.3, resamples=20)
+        values = {name: one.value for name, one in found.metrics.items() if not name.startswith("hd95")}
+        assert values == trained.scores[model].per_site["north"] and 0 < found.count < 5
+    both = archipel.evaluate(trained.model, trained.data, plan=plan)
+    assert both.count == 10 and {"north:sub-0", "south:sub-4"} <= both.subjects.keys()
+    assert both.metrics["dice"].low < both.metrics["dice"].high
+
+
+def test_a_plan_that_segments_and_measures_in_its_own_way_is_measured_so(tmp_path: Path) -> None:
+    own = """
+    validation = (MetricSpec(name="dice", better="higher"), MetricSpec(name="volumes", better="higher"))
+
+    def evaluate(self, models, context):
+        found = super().evaluate(models, context)
+        count = found["dice"].weight
+        return {"dice": found["dice"], "volumes": MetricSum(total=2 * count, weight=count)}
+"""
+    text = LABELS.replace("import DataNeeds", "import DataNeeds, MetricSpec, MetricSum").replace(
+        "    shape =", f"{own}\n    shape ="
     )
-    (tmp_path / "simulation").mkdir()
-    store = asyncio.run(simulate(drafted.job, drafted.plan, drafted.initial_model, sites, tmp_path / "simulation"))
-    (federated,) = model_scores(store)
+    (tmp_path / "own.py").write_text(text)
+    (tmp_path / "plain.py").write_text(LABELS)
+    for number in range(3):
+        write_pair(tmp_path / "data", f"sub-{number}", seed=number)
     model = tmp_path / "m.safetensors"
-    model.write_bytes(store.models[store.model].read_bytes())
-    found = archipel.evaluate(model, folders[0], plan=plan, validation_fraction=0.5)
-    values = {name: one.value for name, one in found.metrics.items() if not name.startswith("hd95")}
-    assert values == federated.per_site["north"]
+    model.write_bytes(encode(load(tmp_path / "own.py").initial_model(1)))
+    found, plain = (
+        archipel.evaluate(model, tmp_path / "data", plan=tmp_path / name) for name in ("own.py", "plain.py")
+    )
+    assert list(found.metrics) == ["dice", "volumes"] and found.metrics["dice"] == plain.metrics["dice"]
+    assert found.metrics["volumes"][:4] == (2.0, 2.0, 2.0, 3)
+    for subject, values in found.subjects.items():
+        assert values == {"dice": plain.subjects[subject]["dice"], "volumes": 2.0}
 
 
 def test_importing_the_package_loads_neither_numpy_nor_torch() -> None:

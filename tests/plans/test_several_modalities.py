@@ -197,6 +197,18 @@ def test_what_is_missing_for_a_prediction_is_named_before_anything_is_written(tm
         segment(plan, model, {"T1": images_of(0)[0]["T1"]}, np.eye(4), thing="x")
 
 
+def test_the_command_names_a_case_without_a_modality_and_an_empty_folder(tmp_path: Path) -> None:
+    (tmp_path / "plan.py").write_text(PLAN)
+    (tmp_path / "m.safetensors").write_bytes(encode({"level": np.float32(1).reshape(())}))
+    write_volume(tmp_path / "in" / "T2" / "sub-0.nii.gz", images_of(0)[0]["T2"])
+    words = ("--model", tmp_path / "m.safetensors", "--plan", tmp_path / "plan.py")
+    lacking = typed("predict", *words, tmp_path / "in", tmp_path / "out")
+    assert "case sub-0: has no T1 (it has T2; the plan reads each)" in str(lacking.exception)
+    (tmp_path / "empty").mkdir()
+    empty = typed("predict", *words, tmp_path / "empty", tmp_path / "out")
+    assert isinstance(empty.exception, BadInput) and "empty" in str(empty.exception)
+
+
 def test_two_images_of_a_case_on_two_grids_are_refused(tmp_path: Path) -> None:
     by_ending(tmp_path)
     write_volume(tmp_path / "sub-0_T1.nii.gz", images_of(0)[0]["T1"], np.eye(4))

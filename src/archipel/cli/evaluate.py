@@ -10,7 +10,16 @@ import typer
 
 from archipel.cli.json_option import AsJson
 from archipel.cli.library_output import plan_heard
-from archipel.cli.local_data import FormatOptions, Layout, MappingFile, Model, OfPlan, Settings, limit_threads
+from archipel.cli.local_data import (
+    FormatOptions,
+    Layout,
+    MappingFile,
+    Model,
+    OfPlan,
+    PlanClass,
+    Settings,
+    limit_threads,
+)
 from archipel.cli.plan_option import Entry
 
 if TYPE_CHECKING:
@@ -33,6 +42,7 @@ def evaluate(
     ],
     plan: OfPlan = None,
     entry: Entry = None,
+    class_name: PlanClass = None,
     layout: Layout = None,
     option: FormatOptions = None,
     mapping: MappingFile = None,
@@ -63,7 +73,8 @@ def evaluate(
     with plan_heard():
         found = run(
             model, data,
-            plan=plan, entry=entry, layout=layout, options=read_options(option or []), mapping=mapping,
+            plan=plan, entry=entry, plan_class=class_name,
+            layout=layout, options=read_options(option or []), mapping=mapping,
             arguments=arguments(set_), validation_fraction=validation_fraction, per_subject=not total_only,
             resamples=resamples, seed=seed,
         )  # fmt: skip

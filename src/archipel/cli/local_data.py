@@ -19,6 +19,10 @@ OfPlan = Annotated[
         "The plan is run: use one that you trust.",
     ),
 ]
+PlanClass = Annotated[
+    str | None,
+    typer.Option("--class", help="The plan class, where the file has several; the model card names it."),
+]
 Layout = Annotated[str | None, typer.Option("--format", help="The format of the data (by default detected).")]
 FormatOptions = Annotated[list[str] | None, typer.Option("--option", help="NAME=VALUE, an option of the format.")]
 MappingFile = Annotated[

@@ -8,7 +8,16 @@ from typing import Annotated
 import typer
 
 from archipel.cli.library_output import plan_heard
-from archipel.cli.local_data import FormatOptions, Layout, MappingFile, Model, OfPlan, Settings, limit_threads
+from archipel.cli.local_data import (
+    FormatOptions,
+    Layout,
+    MappingFile,
+    Model,
+    OfPlan,
+    PlanClass,
+    Settings,
+    limit_threads,
+)
 from archipel.cli.plan_option import Entry
 
 SOURCE = (
@@ -30,6 +39,7 @@ def predict(
     model: Model,
     plan: OfPlan = None,
     entry: Entry = None,
+    class_name: PlanClass = None,
     layout: Layout = None,
     option: FormatOptions = None,
     mapping: MappingFile = None,
@@ -44,7 +54,8 @@ def predict(
     with plan_heard():
         found = run(
             model, source, target,
-            plan=plan, entry=entry, layout=layout, options=read_options(option or []), mapping=mapping,
+            plan=plan, entry=entry, plan_class=class_name,
+            layout=layout, options=read_options(option or []), mapping=mapping,
             arguments=arguments(set_),
         )  # fmt: skip
     for path in found.files:

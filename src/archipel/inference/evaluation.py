@@ -75,6 +75,7 @@ def evaluate(
     *,
     plan: Place | None = None,
     entry: str | None = None,
+    plan_class: str | None = None,
     layout: str | None = None,
     options: Mapping[str, str] | None = None,
     mapping: DataMapping | Place | None = None,
@@ -98,12 +99,16 @@ def evaluate(
     A plan that segments is also measured by its 95 % Hausdorff distance in mm (``hd95_mm``). Raises BadInput as
     ``archipel.predict`` does, for a plan without validation metrics, and for data without the truth.
     """
-    opened = open_models(model, plan, entry=entry, arguments=arguments)
+    opened = open_models(model, plan, entry=entry, plan_class=plan_class, arguments=arguments)
     if not opened.job.validation:
         cause, remedy = "declares no validation metrics", "declare validation = (MetricSpec(...),) and define evaluate"
         raise BadInput(Thing("plan", type(opened.plan).__name__), cause, remedy, code=ErrorCode.BAD_PLAN)
-    if resamples < 0:
-        raise BadInput(Thing.worded(f"resamples {resamples}", resamples=resamples), "is below 0", "give 0 or more")
+    for name, number in {"resamples": resamples, "seed": seed}.items():
+        if number < 0:
+            raise BadInput(Thing.worded(f"{name} {number}"), "is below 0", "give 0 or more")
+    if validation_fraction is not None and not 0 < validation_fraction < 1:
+        cause, remedy = "is not a share of the subjects", "give a number between 0 and 1, or none for all subjects"
+        raise BadInput(Thing.worded(f"validation fraction {validation_fraction:g}"), cause, remedy)
     rules = mapping if isinstance(mapping, DataMapping | None) else Path(mapping)
     site = local_site(str(data), Path(data), opened.plan.needs, layout=layout, options=options, mapping=rules)
     training, validation = _sides(site, opened.plan.needs, validation_fraction)

@@ -55,6 +55,7 @@ def open_models(
     plan: Place | None = None,
     *,
     entry: str | None = None,
+    plan_class: str | None = None,
     arguments: Mapping[str, Value] | None = None,
 ) -> OpenedModels:
     """The models of these files, or of folders with one model each, and their plan: by default the folder beside the
@@ -71,6 +72,7 @@ def open_models(
     drafted = draft(
         _plan_of(files[0]) if plan is None else Path(plan),
         entry=entry,
+        class_name=plan_class,
         experiment=LOCAL,
         roster=[RosterEntry(site=LOCAL, identity_key=_NO_KEY, dataset="data")],
         server_key=_NO_KEY,

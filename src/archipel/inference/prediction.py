@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from archipel.data import DataMapping, SubjectSet, usable
 from archipel.inference.local_data import WithoutTruth, local_site, source_of
 from archipel.inference.models import OpenedModels, Place, open_models
-from archipel.inference.segmentation import holds_cases, segment_cases, segment_dataset
+from archipel.inference.segmentation import segment_cases, segment_dataset
 from archipel.inference.unlabelled import unlabelled_site
 from archipel.plans import is_plan_of
+from archipel.plans.cases import holds_cases
 from archipel.plans.loading import plan_errors_named
 from archipel.storage import disk_errors_named
 from archipel.vocabulary import BadInput, ErrorCode, Thing, Value
@@ -45,14 +46,13 @@ class Prediction:
     def rows(self) -> list[dict[str, Any]]:
         """One row per sample: subject, session, the columns, and the truth where one is known; for a DataFrame."""
         known = any(truth is not None for truth in self.truths)
-        keys = zip(self.subjects, self.sessions, self.truths, strict=True)
-        return [
-            {"subject": subject, "session": session}
-            | {name: values[place].item() if values.ndim == 1 else values[place] for name, values in columns}
-            | ({"truth": truth} if known else {})
-            for columns in [list(self.columns.items())]
-            for place, (subject, session, truth) in enumerate(keys)
-        ]
+        rows = []
+        for place, (subject, session) in enumerate(zip(self.subjects, self.sessions, strict=True)):
+            row: dict[str, Any] = {"subject": subject, "session": session}
+            for name, values in self.columns.items():
+                row[name] = values[place].item() if values.ndim == 1 else values[place]
+            rows.append(row | ({"truth": self.truths[place]} if known else {}))
+        return rows
 
 
 def predict(
@@ -62,6 +62,7 @@ def predict(
     *,
     plan: Place | None = None,
     entry: str | None = None,
+    plan_class: str | None = None,
     layout: str | None = None,
     options: Mapping[str, str] | None = None,
     mapping: DataMapping | Place | None = None,
@@ -70,10 +71,10 @@ def predict(
     """What a downloaded model, or an ensemble of several, predicts of the samples of a dataset.
 
     ``model`` is a ``.safetensors`` file or a folder with one; ``plan`` is by default the folder beside it, and
-    ``entry`` its file with the plan class. **The plan is run**: use one that you trust. ``data`` is a folder in the
-    format ``layout`` (by default detected) with its ``options`` and ``mapping``, or the file of a table. The truth may
-    be missing: a table without the target's column, a folder of pictures, a ``.npz`` file without ``y``. ``arguments``
-    are hyper-parameters, by default those of the plan.
+    ``entry`` and ``plan_class`` say which class it is where there are several. **The plan is run**: use one that you
+    trust. ``data`` is a folder in the format ``layout`` (by default detected) with its ``options`` and ``mapping``, or
+    the file of a table. The truth may be missing: a table without the target's column, a folder of pictures, a
+    ``.npz`` file without ``y``. ``arguments`` are hyper-parameters, by default those of the plan.
 
     ``out`` is a ``.csv`` file with one row per sample, or a ``.npz`` file with the columns as arrays, which may have
     any number of dimensions. A plan that segments writes volumes int16 on each image's own grid: it needs ``out``, a
@@ -86,7 +87,7 @@ def predict(
     missing modality or column, a truth that is not among the plan's categories, and an ``out`` that cannot hold what
     is predicted.
     """
-    opened = open_models(model, plan, entry=entry, arguments=arguments)
+    opened = open_models(model, plan, entry=entry, plan_class=plan_class, arguments=arguments)
     target = None if out is None else Path(out)
     rules = mapping if isinstance(mapping, DataMapping | None) else Path(mapping)
     if is_plan_of(opened.plan, "SegmentationPlan"):
@@ -127,7 +128,7 @@ def _segmented(
         name = type(plan).__name__
         raise BadInput(Thing("plan", name), "gives volumes, and no folder for them is named", "name one (out=...)")
     with plan_errors_named(opened.packaged), disk_errors_named(out):
-        if not (layout or options or mapping) and holds_cases(data, plan.needs):
+        if not (layout or options or mapping) and holds_cases(data, plan.needs.images):
             return segment_cases(plan, models, data, out)
         return segment_dataset(plan, models, data, out, layout=layout, options=options, mapping=mapping)
 

@@ -7,7 +7,6 @@ probabilities.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -86,16 +85,6 @@ def segment_dataset(
     for volume, out in zip(subjects.volumes(), outputs, strict=True):
         _write(segmenter.labels(volume.images, volume.affine, volume.id), volume.affine, out)
     return outputs
-
-
-def holds_cases(source: Path, needs: DataNeeds) -> bool:
-    """Whether the path is a volume, or a folder of cases rather than a dataset in another format."""
-    if not source.is_dir():
-        return True
-    with suppress(BadInput):
-        return bool(cases_in(source, needs.images))
-    patterns = (f"*{SUFFIX}", f"images/*{SUFFIX}") if len(needs.images) == 1 else (f"*{SUFFIX}",)
-    return any(next(source.glob(pattern), None) for pattern in patterns)
 
 
 def _named(folder: Path, sample: Sample) -> Path:
