@@ -52,6 +52,10 @@ class Evaluation:
     ``metrics`` by name. ``subjects`` are the values of each subject by its id, over its samples, None where a value is
     not defined: of those metrics that are sums over subjects (an AUC is not). It is empty when they were not asked
     for. ``count`` is the number of subjects, ``samples`` that of samples.
+
+    >>> found = Evaluation({"accuracy": Measured(0.8, 0.7, 0.9, 40, "sample")}, {}, count=20, samples=40)
+    >>> found.as_document()["metrics"]["accuracy"]["low"]
+    0.7
     """
 
     metrics: Mapping[str, Measured]
@@ -92,9 +96,15 @@ def evaluate(
     ``seed`` are those of the bootstrap over subjects, 0 resamples for no interval. ``per_subject`` False measures all
     subjects together only: no values of subjects, no intervals.
 
-    >>> found = archipel.evaluate("models/best.safetensors", "our-patients")  # doctest: +SKIP
-    >>> found.metrics["accuracy"].value, found.metrics["accuracy"].low  # doctest: +SKIP
-    (0.84, 0.79)
+    >>> import tempfile
+    >>> from archipel.tensors import encode
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> weights = {"bias": np.zeros(1), "steps_taken": np.zeros((), np.int64), "weight": np.ones(8)}
+    >>> _ = Path(folder.name, "model.safetensors").write_bytes(encode(weights))
+    >>> np.savez(f"{folder.name}/known.npz", x=np.eye(4, 8), y=[1, 1, 1, 0], subject=["p-1", "p-2", "p-3", "p-4"])
+    >>> found = evaluate(folder.name, f"{folder.name}/known.npz", plan="examples/tiny_numpy.py")
+    >>> found.metrics["accuracy"].value, found.metrics["accuracy"].low, found.subjects["p-4"]
+    (0.75, 0.25, {'accuracy': 0.0})
 
     A plan that segments is also measured by its 95 % Hausdorff distance in mm (``hd95_mm``). Raises BadInput as
     ``archipel.predict`` does, for a plan without validation metrics, and for data without the truth.

@@ -35,6 +35,9 @@ class Prediction:
     ``[N, ...]``. ``truths`` are the targets of the samples where they are known, else None: the names of categories,
     and numbers in the plan's unit. ``files`` are those that were written; of a plan that segments there is nothing
     else.
+
+    >>> Prediction(("p-1",), ("",), {"risk": np.array([0.2])}, ("ill",)).rows()
+    [{'subject': 'p-1', 'session': '', 'risk': 0.2, 'truth': 'ill'}]
     """
 
     subjects: tuple[str, ...] = ()
@@ -80,8 +83,15 @@ def predict(
     any number of dimensions. A plan that segments writes volumes int16 on each image's own grid: it needs ``out``, a
     folder, or a ``.nii.gz`` file for one volume. Its ``data`` may also be a ``.nii.gz`` file or a folder of them.
 
-    >>> found = archipel.predict("models/best.safetensors", "new-patients.csv")  # doctest: +SKIP
-    >>> pandas.DataFrame(found.rows())  # doctest: +SKIP
+    >>> import tempfile
+    >>> from archipel.tensors import encode
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> weights = {"bias": np.zeros(1), "steps_taken": np.zeros((), np.int64), "weight": np.ones(8)}
+    >>> _ = Path(folder.name, "model.safetensors").write_bytes(encode(weights))
+    >>> np.savez(f"{folder.name}/new.npz", x=np.eye(2, 8), subject=["p-1", "p-2"])
+    >>> found = predict(folder.name, f"{folder.name}/new.npz", plan="examples/tiny_numpy.py")
+    >>> found.subjects, found.columns["chance"].round(2).tolist()
+    (('p-1', 'p-2'), [0.73, 0.73])
 
     Raises BadInput for a model of another plan, a plan that does not say how it predicts, data of another kind, a
     missing modality or column, a truth that is not among the plan's categories, and an ``out`` that cannot hold what
