@@ -91,5 +91,8 @@ class CorticalThicknessPlan(TorchPlan):
         return torch.nn.functional.smooth_l1_loss(outputs[:, 0], (targets - YEARS) / SPREAD)
 
     def measure(self, outputs, targets):
-        years = outputs[:, 0] * SPREAD + YEARS
+        years = self.predictions(outputs)["age"]
         return {"mae": MetricSum(total=float((years - targets).abs().sum()), weight=len(targets))}
+
+    def predictions(self, outputs):
+        return {"age": outputs[:, 0] * SPREAD + YEARS}

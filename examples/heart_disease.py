@@ -80,6 +80,9 @@ class HeartDiseasePlan(TorchPlan):
             found["auc"] = MetricSum(total=auc(outputs[:, 0], targets), weight=1)
         return found
 
+    def predictions(self, outputs):
+        return {"chance of disease": outputs[:, 0].sigmoid()}
+
 
 def auc(scores, targets):
     """The chance that an ill patient scores higher than a well one; half for a tie (Mann and Whitney 1947)."""

@@ -50,14 +50,21 @@ class TinyPlan(Plan):
 
     def evaluate(self, models, context):
         x, y, _ = self.held_out
-        chance = np.mean([_sigmoid(x @ model["weight"] + model["bias"]) for model in models], axis=0)
+        chance = _chance(models, x)
         return {"accuracy": MetricSum(total=float(((chance > 0.5) == (y > 0.5)).sum()), weight=len(y))}
+
+    def predict(self, models, subjects, context):
+        return {"chance": _chance(models, subjects.table().x)}
 
     def state(self):
         return {"momentum": self.momentum}
 
     def restore(self, state):
         self.momentum = state.get("momentum", np.zeros(FEATURES + 1))
+
+
+def _chance(models, x):
+    return np.mean([_sigmoid(x @ model["weight"] + model["bias"]) for model in models], axis=0)
 
 
 def _sigmoid(values):

@@ -11,6 +11,7 @@ from archipel.lazy import lazy_names
 from archipel.version import VERSION as __version__  # noqa: N811 - the name that Python expects of a package
 
 if TYPE_CHECKING:
+    from archipel.inference import Evaluation, Prediction, evaluate, predict
     from archipel.plans import Context, Plan, SegmentationPlan, TorchPlan, TrainingResult
     from archipel.researcher import Experiment, Federation, connect
     from archipel.vocabulary import (
@@ -30,6 +31,7 @@ else:
     __getattr__, __dir__ = lazy_names(
         __name__,
         {
+            "inference": ["Evaluation", "Prediction", "evaluate", "predict"],
             "plans": ["Context", "Plan", "SegmentationPlan", "TorchPlan", "TrainingResult"],
             "researcher": ["Experiment", "Federation", "connect"],
             "vocabulary": [
@@ -53,6 +55,7 @@ __all__ = [
     "Baselines",
     "Context",
     "DataNeeds",
+    "Evaluation",
     "Experiment",
     "Federation",
     "HyperParameter",
@@ -62,6 +65,7 @@ __all__ = [
     "Part",
     "Patience",
     "Plan",
+    "Prediction",
     "SegmentationPlan",
     "Selection",
     "TorchPlan",
@@ -69,4 +73,6 @@ __all__ = [
     "WorkerLimits",
     "__version__",
     "connect",
+    "evaluate",
+    "predict",
 ]

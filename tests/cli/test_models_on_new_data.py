@@ -111,13 +111,24 @@ def test_evaluate_prints_dice_and_hd95_of_each_subject_and_their_mean(place: Pat
     assert done.exit_code == 0, done.output
     found = json.loads(done.stdout)
     assert found["count"] == 2 and list(found["subjects"]) == ["sub-0", "sub-1"]
-    for scores in (*found["subjects"].values(), found["mean"]):
-        assert scores["dice"] == pytest.approx({"whole": 14 / 15, "lamp": 14 / 15})
-        assert scores["hd95_mm"].keys() == {"whole", "lamp"}
+    means = {name: one["value"] for name, one in found["metrics"].items()}
+    for scores in (*found["subjects"].values(), means):
+        assert scores["dice"] == scores["dice_lamp"] == pytest.approx(14 / 15)
         # The farthest border point is one voxel of 1 mm off.
-        assert 0 < scores["hd95_mm"]["lamp"] <= 1
+        assert 0 < scores["hd95_mm"] == scores["hd95_mm_lamp"] <= 1
     table = typed("evaluate", *options(place), "--data", place / "data").stdout
-    assert "mean of 2" in table and "0.933" in table
+    assert "all 2 subjects" in table and "0.9333 to 0.9333" in table
+
+
+def test_several_folders_of_volumes_are_evaluated_together(place: Path) -> None:
+    for site in ("a", "b"):
+        shutil.copytree(place / "data", place / "sites" / site)
+    done = typed("evaluate", *options(place), "--data", place / "sites", "--json")
+    assert done.exit_code == 0, done.output
+    assert list(json.loads(done.stdout)["subjects"]) == ["a:sub-0", "a:sub-1", "b:sub-0", "b:sub-1"]
+    (place / "data/labels/sub-0.nii.gz").unlink()
+    done = typed("evaluate", *options(place), "--data", place / "data")
+    assert isinstance(done.exception, BadInput) and "sub-0" in str(done.exception)
 
 
 @pytest.mark.parametrize(("content", "cause"), [(None, "cannot be read"), (b"PK not a model", "download it again")])

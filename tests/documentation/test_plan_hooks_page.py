@@ -173,6 +173,11 @@ def adapters(plan: Any) -> None:
     assert network(inputs).equal(network[4].base(network[:4](inputs)))
 
 
+def chance(plan: Any) -> None:
+    found = plan.predictions(torch.tensor([[0.0, math.log(3)]]))
+    assert {name: values.tolist() for name, values in found.items()} == {"chance of a spot": [pytest.approx(0.75)]}
+
+
 CLAIMS: dict[str, Callable[[Any], None]] = {
     "ScaledPlan": scaled,
     "CropPlan": crops,
@@ -186,6 +191,7 @@ CLAIMS: dict[str, Callable[[Any], None]] = {
     "ProbabilitiesPlan": probabilities,
     "HeadPlan": head,
     "AdapterPlan": adapters,
+    "ChancePlan": chance,
 }
 
 

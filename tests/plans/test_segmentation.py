@@ -8,10 +8,10 @@ import pytest
 import torch
 from plan_jobs import cohort, job_for, task_for, tensor_file
 
-from archipel.data import PreparedCache, PreparedSource
+from archipel.data import PreparedCache, PreparedSource, RawSource, SubjectSet
 from archipel.data.synthetic import phantom
+from archipel.inference.segmentation import Segmenter, segment, segment_cases
 from archipel.plans import Plan, SegmentationPlan, load
-from archipel.plans.inference import evaluate_folder, predict, predict_path
 from archipel.plans.runtime import PlanRuntime
 from archipel.plans.segmentation import dice_scores
 from archipel.tensors import decode
@@ -116,14 +116,14 @@ def test_dice_of_the_whole_counts_a_confused_part_as_found():
 def test_a_prediction_is_written_on_the_images_own_grid(tmp_path):
     source = volumes(tmp_path / "in", SIDEWAYS, 2)
     plan = Bright()
-    written = predict_path(plan, [plan.initial_model(0)], source, tmp_path / "out")
+    written = segment_cases(plan, [plan.initial_model(0)], source, tmp_path / "out")
     assert [path.name for path in written] == ["sub-0.nii.gz", "sub-1.nii.gz"]
     for path in written:
         found, truth = nibabel.load(path), nibabel.load(source / "labels" / path.name)
         assert np.allclose(found.affine, truth.affine)
         assert found.get_data_dtype() == np.int16
         assert np.array_equal(np.asarray(found.dataobj), np.asarray(truth.dataobj))
-    single = predict_path(plan, [plan.initial_model(0)], source / "images/sub-0.nii.gz", tmp_path / "one.nii.gz")
+    single = segment_cases(plan, [plan.initial_model(0)], source / "images/sub-0.nii.gz", tmp_path / "one.nii.gz")
     assert single[0].read_bytes()
 
 
@@ -131,26 +131,8 @@ def test_an_ensemble_averages_probabilities():
     image = np.random.default_rng(0).choice([-1, 1], size=(8, 8, 8)).astype(np.float32)
     models = [{"level": np.float32(level).reshape(())} for level in (-9.0, 0.0, 0.5)]
     plan = Bright()
-    together = predict(plan, models, {"image": image}, np.eye(4))
-    assert np.array_equal(together, predict(plan, models[1:2], {"image": image}, np.eye(4)))
-
-
-def test_a_folder_is_evaluated_per_subject_and_on_the_mean(tmp_path):
-    for site in ("site-a", "site-b"):
-        volumes(tmp_path / site, np.diag([1.0, 1.0, 1.0, 1]), 2)
-    plan = Bright()
-    found = evaluate_folder(plan, [plan.initial_model(0)], tmp_path)
-    assert sorted(found["subjects"]) == ["site-a/sub-0", "site-a/sub-1", "site-b/sub-0", "site-b/sub-1"]
-    assert found["count"] == 4
-    assert found["mean"] == {
-        "dice": {"whole": 1.0, "dark": 1.0, "bright": 1.0},
-        "hd95_mm": {"whole": 0.0, "dark": 0.0, "bright": 0.0},
-    }
-    assert found["patients"] == 4 and found["deviation"]["dice"]["whole"] == 0.0
-    assert found["interval"]["hd95_mm"] == {"whole": [0.0, 0.0], "dark": [0.0, 0.0], "bright": [0.0, 0.0]}
-    missed = evaluate_folder(plan, [{"level": np.float32(99).reshape(())}], tmp_path / "site-a")
-    assert missed["mean"]["dice"]["whole"] == 0.0 and missed["mean"]["hd95_mm"]["whole"] is None
-    assert missed["interval"]["hd95_mm"]["whole"] is None and missed["deviation"]["hd95_mm"]["whole"] is None
+    together = segment(plan, models, {"image": image}, np.eye(4))
+    assert np.array_equal(together, segment(plan, models[1:2], {"image": image}, np.eye(4)))
 
 
 def test_a_segmentation_that_says_spread_reports_how_much_each_dice_differs():
@@ -161,23 +143,31 @@ def test_a_segmentation_that_says_spread_reports_how_much_each_dice_differs():
     assert all(metric.spread for metric in Spread.validation) and not any(metric.spread for metric in Bright.validation)
 
 
+def test_each_volume_is_scored_by_dice_and_by_the_distance_of_borders(tmp_path):
+    root = volumes(tmp_path, np.diag([1.0, 1.0, 1.0, 1]), 2)
+    plan, whole = Bright(), cohort(root, "nifti-pairs")
+    subjects = SubjectSet(RawSource(root, whole), whole.samples, plan.needs)
+    found = dict(Segmenter.of(plan, [plan.initial_model(0)]).scores(subjects))
+    perfect = {"dice": 1.0, "dice_dark": 1.0, "dice_bright": 1.0, "hd95_mm": 0.0, "hd95_mm_dark": 0.0}
+    assert found == {subject: perfect | {"hd95_mm_bright": 0.0} for subject in ("sub-0", "sub-1")}
+    missed = dict(Segmenter.of(plan, [{"level": np.float32(99).reshape(())}]).scores(subjects))
+    assert missed["sub-0"]["dice"] == 0.0 and missed["sub-0"]["hd95_mm"] is None
+
+
 def test_what_cannot_be_predicted_or_evaluated_is_named(tmp_path):
     plan, model = Bright(), [Bright().initial_model(0)]
     empty = tmp_path / "empty"
     empty.mkdir()
     with pytest.raises(BadInput, match="does not segment volumes"):
-        predict_path(Plan(), model, volumes(tmp_path, np.eye(4), 1), tmp_path / "out")
+        segment_cases(Plan(), model, volumes(tmp_path, np.eye(4), 1), tmp_path / "out")
     with pytest.raises(BadInput, match="is not there"):
-        predict_path(plan, model, tmp_path / "nowhere", tmp_path / "out")
+        segment_cases(plan, model, tmp_path / "nowhere", tmp_path / "out")
     with pytest.raises(BadInput, match=r"holds no \*\.nii\.gz"):
-        predict_path(plan, model, empty, tmp_path / "out")
+        segment_cases(plan, model, empty, tmp_path / "out")
     with pytest.raises(BadInput, match=r"does not end in \.nii\.gz"):
-        predict_path(plan, model, tmp_path / "images/sub-0.nii.gz", tmp_path / "out.mha")
+        segment_cases(plan, model, tmp_path / "images/sub-0.nii.gz", tmp_path / "out.mha")
     with pytest.raises(BadInput, match=r"parameter level: .* absent in the model"):
-        predict(plan, [{"other": np.zeros(1)}], {"image": np.zeros((4, 4, 4), np.float32)}, np.eye(4))
-    (tmp_path / "labels/sub-0.nii.gz").unlink()
-    with pytest.raises(BadInput, match="has 1 problems"):
-        evaluate_folder(plan, model, tmp_path)
+        segment(plan, [{"other": np.zeros(1)}], {"image": np.zeros((4, 4, 4), np.float32)}, np.eye(4))
 
 
 def test_the_hippocampus_plan_learns_a_phantom(tmp_path):

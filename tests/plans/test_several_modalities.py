@@ -13,10 +13,10 @@ import torch
 from plan_jobs import cohort, job_for, task_for, tensor_file
 from typer.testing import CliRunner
 
-from archipel.data import Cohort, DataMapping, RawSource, scan, split
+from archipel.data import Cohort, DataMapping, RawSource, SubjectSet, scan, split
 from archipel.data.formats import settled
+from archipel.inference.segmentation import Segmenter, segment, segment_cases
 from archipel.plans import SegmentationPlan
-from archipel.plans.inference import evaluate_folder, predict, predict_path
 from archipel.plans.runtime import PlanRuntime
 from archipel.tensors import encode
 from archipel.vocabulary import BadInput, DataNeeds, ErrorCode, TaskKind
@@ -168,14 +168,14 @@ def by_case_and_ending(root: Path) -> None:
 def test_a_prediction_uses_every_modality_and_lies_on_the_images_grid(tmp_path: Path, make) -> None:
     make(tmp_path / "in")
     plan = Pair()
-    written = predict_path(plan, [plan.initial_model(0)], tmp_path / "in", tmp_path / "out")
+    written = segment_cases(plan, [plan.initial_model(0)], tmp_path / "in", tmp_path / "out")
     assert [path.name for path in written] == ["sub-0.nii.gz", "sub-1.nii.gz"]
     for number, path in enumerate(written):
         found = nibabel.load(path)
         assert np.allclose(found.affine, SIDEWAYS)
         assert np.array_equal(np.asarray(found.dataobj), images_of(number)[1])
     images, label = images_of(0)
-    assert np.array_equal(predict(plan, [plan.initial_model(0)], images, SIDEWAYS), label)
+    assert np.array_equal(segment(plan, [plan.initial_model(0)], images, SIDEWAYS), label)
 
 
 def test_what_is_missing_for_a_prediction_is_named_before_anything_is_written(tmp_path: Path) -> None:
@@ -184,17 +184,29 @@ def test_what_is_missing_for_a_prediction_is_named_before_anything_is_written(tm
     by_ending(source)
     (source / "sub-1_T2.nii.gz").unlink()
     with pytest.raises(BadInput, match=r"sub-1.*has no T2 \(it has T1; the plan reads each\)"):
-        predict_path(plan, model, source, tmp_path / "out")
+        segment_cases(plan, model, source, tmp_path / "out")
     assert not (tmp_path / "out").exists()
     with pytest.raises(BadInput, match=r"is one volume; the plan reads T2, T1; name a folder with"):
-        predict_path(plan, model, source / "sub-0_T1.nii.gz", tmp_path / "out.nii.gz")
+        segment_cases(plan, model, source / "sub-0_T1.nii.gz", tmp_path / "out.nii.gz")
     write_volume(source / "T2" / "sub-0.nii.gz", images_of(0)[0]["T2"])
     with pytest.raises(BadInput, match="has two files for T2"):
-        predict_path(plan, model, source, tmp_path / "out")
+        segment_cases(plan, model, source, tmp_path / "out")
     with pytest.raises(BadInput, match=r"holds no volume of T2, T1; name a folder with T2/CASE\.nii\.gz and T1/CASE"):
-        predict_path(plan, model, source / "T2", tmp_path / "out")
+        segment_cases(plan, model, source / "T2", tmp_path / "out")
     with pytest.raises(BadInput, match=r"x: has no T2 \(given: T1\); give each image that the plan reads: T2, T1"):
-        predict(plan, model, {"T1": images_of(0)[0]["T1"]}, np.eye(4), thing="x")
+        segment(plan, model, {"T1": images_of(0)[0]["T1"]}, np.eye(4), thing="x")
+
+
+def test_the_command_names_a_case_without_a_modality_and_an_empty_folder(tmp_path: Path) -> None:
+    (tmp_path / "plan.py").write_text(PLAN)
+    (tmp_path / "m.safetensors").write_bytes(encode({"level": np.float32(1).reshape(())}))
+    write_volume(tmp_path / "in" / "T2" / "sub-0.nii.gz", images_of(0)[0]["T2"])
+    words = ("--model", tmp_path / "m.safetensors", "--plan", tmp_path / "plan.py")
+    lacking = typed("predict", *words, tmp_path / "in", tmp_path / "out")
+    assert "case sub-0: has no T1 (it has T2; the plan reads each)" in str(lacking.exception)
+    (tmp_path / "empty").mkdir()
+    empty = typed("predict", *words, tmp_path / "empty", tmp_path / "out")
+    assert isinstance(empty.exception, BadInput) and "empty" in str(empty.exception)
 
 
 def test_two_images_of_a_case_on_two_grids_are_refused(tmp_path: Path) -> None:
@@ -202,7 +214,7 @@ def test_two_images_of_a_case_on_two_grids_are_refused(tmp_path: Path) -> None:
     write_volume(tmp_path / "sub-0_T1.nii.gz", images_of(0)[0]["T1"], np.eye(4))
     plan = Pair()
     with pytest.raises(BadInput, match="sub-0: the grids of T2 and T1 are up to"):
-        predict_path(plan, [plan.initial_model(0)], tmp_path, tmp_path / "out")
+        segment_cases(plan, [plan.initial_model(0)], tmp_path, tmp_path / "out")
 
 
 def typed(command: str, *words: object):
@@ -212,20 +224,30 @@ def typed(command: str, *words: object):
 
 def test_a_dataset_of_several_modalities_is_evaluated_by_its_format_and_mapping(tmp_path: Path) -> None:
     root = medical_folder(tmp_path / "data", 2)
-    plan = Pair()
-    found = evaluate_folder(plan, [plan.initial_model(0)], root, layout="medical-folder", options={"label": "seg"})
-    assert found["count"] == 2 and found["mean"]["dice"] == {"whole": 1.0, "lesion": 1.0}
     (tmp_path / "plan.py").write_text(PLAN)
     (tmp_path / "model.safetensors").write_bytes(encode({"level": np.float32(1).reshape(())}))
     (tmp_path / "swapped.toml").write_text('[modalities]\nT1 = "T2"\nT2 = "T1"\n')
     words = ("--model", tmp_path / "model.safetensors", "--plan", tmp_path / "plan.py", "--data", root, "--json")
     words = (*words, "--format", "medical-folder")
     done = typed("evaluate", *words, "--option", "label=seg")
-    assert done.exit_code == 0 and json.loads(done.stdout) == found, done.output
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert found["count"] == 2 and {name: one["value"] for name, one in found["metrics"].items()} == {
+        "dice": 1.0,
+        "dice_lesion": 1.0,
+        "hd95_mm": 0.0,
+        "hd95_mm_lesion": 0.0,
+    }
+    predicted = typed("predict", *words[:4], "--format", "medical-folder", root, tmp_path / "out")
+    assert predicted.exit_code == 0, predicted.output
+    for number, path in enumerate(sorted((tmp_path / "out").iterdir())):
+        written = nibabel.load(path)
+        assert np.array_equal(np.asarray(written.dataobj), images_of(number)[1])
+        assert np.allclose(written.affine, SIDEWAYS) and written.get_data_dtype() == np.int16
     wrong = typed("evaluate", *words, "--option", "label=seg", "--mapping", tmp_path / "swapped.toml")
-    assert json.loads(wrong.stdout)["mean"]["dice"]["whole"] == 0.0
+    assert json.loads(wrong.stdout)["metrics"]["dice"]["value"] == 0.0
     unlabelled = typed("evaluate", *words, "--option", "modalities=T1,T2")
-    assert "holds no labelled subject" in str(unlabelled.exception)
+    assert "labels: not met (the dataset has no label volumes)" in str(unlabelled.exception)
 
 
 def test_one_modality_gives_the_inputs_that_it_always_gave(tmp_path: Path) -> None:
@@ -274,10 +296,12 @@ def test_labels_that_are_a_file_for_each_structure_train_and_evaluate_as_one(tmp
             write_volume(tmp_path / f"s{number}" / "masks" / f"{name}.nii.gz", values, SIDEWAYS)
     options = {"image": "{subject}/ct.nii.gz", "label": "{subject}/masks/{structure}.nii.gz"}
     plan = Organs()
-    found = evaluate_folder(plan, [plan.initial_model(0)], tmp_path, layout="layout", options=options)
-    assert found["count"] == 3 and found["mean"]["dice"] == {"whole": 1.0, "liver": 1.0, "spleen": 1.0}
     kept = settled("layout", tmp_path, options)
     samples = scan("layout", tmp_path, kept).samples
     whole = Cohort(dataset="data", format="layout", options=kept, samples=samples)
+    subjects = SubjectSet(RawSource(tmp_path, whole), whole.samples, plan.needs)
+    found = dict(Segmenter.of(plan, [plan.initial_model(0)]).scores(subjects))
+    dice = {"dice": 1.0, "dice_liver": 1.0, "dice_spleen": 1.0}
+    assert len(found) == 3 and all(scores.items() >= dice.items() for scores in found.values())
     inputs, targets = plan.examples(split(RawSource(tmp_path, whole), whole, 0.0, plan.needs)[0])
     assert inputs.shape == (3, 1, 8, 8, 8) and set(targets.unique().tolist()) == {0, 1, 2}

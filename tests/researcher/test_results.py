@@ -200,7 +200,7 @@ def test_a_model_comes_home_with_its_card(finished: archipel.Experiment, tmp_pat
     card = path.with_suffix(".md").read_text()
     assert f"archipel {archipel.__version__}" in card and "purpose**: not stated" in card.lower()
     assert "asked by anna" in card and "| learning_rate | 0.5 |" in card and ": 12 samples in all" in card
-    assert "archipel evaluate" not in card, "it takes no plan on arrays"
+    assert "archipel evaluate" in card, "it takes every plan that has validation metrics"
     for fact in (
         finished.job_hash,
         finished.job.plan.hash,

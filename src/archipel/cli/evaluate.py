@@ -1,4 +1,4 @@
-"""``archipel evaluate``: score a downloaded model on labelled volumes."""
+"""``archipel evaluate``: measure a downloaded model on data whose truth is known."""
 
 from __future__ import annotations
 
@@ -9,67 +9,103 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from archipel.cli.json_option import AsJson
-from archipel.cli.plan_option import PLAN, Entry
+from archipel.cli.library_output import plan_heard
+from archipel.cli.local_data import (
+    FormatOptions,
+    Layout,
+    MappingFile,
+    Model,
+    OfPlan,
+    PlanClass,
+    Settings,
+    limit_threads,
+)
+from archipel.cli.plan_option import Entry
 
 if TYPE_CHECKING:
-    from archipel.plans.inference import Evaluation
+    from archipel.inference import Evaluation
 
-app = typer.Typer(help="Score a downloaded model on labelled volumes.")
+_MOST_ROWS = 100
+app = typer.Typer(help="Measure a downloaded model on data whose truth is known.")
 
 
 @app.command()
 def evaluate(
-    model: Annotated[list[Path], typer.Option("--model", help="A .safetensors file; several files are an ensemble.")],
-    plan: Annotated[Path, typer.Option("--plan", help=f"{PLAN} The plan is run: use one that you trust.")],
+    model: Model,
     data: Annotated[
-        Path, typer.Option("--data", help="A folder with images/ and labels/, one such per site, or a dataset.")
+        Path,
+        typer.Option(
+            "--data",
+            help="A folder in any format that a site can add, or the file of a table; or a folder of folders "
+            "with images/ and labels/ each.",
+        ),
     ],
+    plan: OfPlan = None,
     entry: Entry = None,
-    layout: Annotated[
-        str | None, typer.Option("--format", help="The format of the data (by default detected).")
+    class_name: PlanClass = None,
+    layout: Layout = None,
+    option: FormatOptions = None,
+    mapping: MappingFile = None,
+    set_: Settings = None,
+    validation_fraction: Annotated[
+        float | None,
+        typer.Option(help="Measure only the subjects that a site with this fraction holds out (by default all)."),
     ] = None,
-    option: Annotated[list[str] | None, typer.Option("--option", help="NAME=VALUE, an option of the format.")] = None,
-    mapping: Annotated[
-        Path | None, typer.Option("--mapping", help="A TOML file with the data's mapping of labels and modalities.")
-    ] = None,
+    total_only: Annotated[
+        bool,
+        typer.Option("--total-only", help="Measure all subjects together only: no value per subject, no interval."),
+    ] = False,
+    resamples: Annotated[
+        int, typer.Option(min=0, help="Draws of the bootstrap over subjects; 0 for no interval.")
+    ] = 1000,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Dice per label and of the whole structure, and HD95 in mm, for each subject and their mean.
+    """The plan's validation metrics over all subjects with a 95 % interval, and of each subject.
 
-    The 95 % interval of the mean comes from drawing patients again (bootstrap), each with all its volumes.
+    A plan that segments is also measured by HD95 in mm.
     """
+    limit_threads()
+    from archipel.cli.scores import arguments
     from archipel.cli.site_dataset import read_options
-    from archipel.data import read_mapping
-    from archipel.plans import load_own, package
-    from archipel.plans.inference import evaluate_folder, read_models
+    from archipel.inference import evaluate as run
 
-    evaluation = evaluate_folder(
-        load_own(package(plan, entry=entry)), read_models(model), data,
-        layout=layout, options=read_options(option or []),
-        mapping=read_mapping(mapping) if mapping else None,
-    )  # fmt: skip
+    with plan_heard():
+        found = run(
+            model, data,
+            plan=plan, entry=entry, plan_class=class_name,
+            layout=layout, options=read_options(option or []), mapping=mapping,
+            arguments=arguments(set_), validation_fraction=validation_fraction, per_subject=not total_only,
+            resamples=resamples, seed=seed,
+        )  # fmt: skip
     if as_json:
-        typer.echo(json.dumps(evaluation))
+        typer.echo(json.dumps(found.as_document()))
         return
-    _print(evaluation)
+    _print(found)
 
 
 def _print(found: Evaluation) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    from archipel.vocabulary.counting import pluralise
+    from archipel.vocabulary.visible import escape_hidden
 
-    columns = [(metric, structure) for metric, values in found["mean"].items() for structure in values]
-    table = Table("subject", *(f"{metric} {structure}" for metric, structure in columns))
-    below = [(f"mean of {found['count']}", found["mean"]), ("standard deviation", found["deviation"])]
-    for name, scores in [*found["subjects"].items(), *below]:
-        cells = [scores[metric][structure] for metric, structure in columns]
-        table.add_row(name, *("-" if cell is None else f"{cell:.3f}" for cell in cells))
-    intervals = [found["interval"][metric][structure] for metric, structure in columns]
-    patients = pluralise(found["patients"], "patient")
-    table.add_row(
-        f"95 % interval of the mean ({patients} drawn again)",
-        *("-" if interval is None else f"{interval[0]:.3f} to {interval[1]:.3f}" for interval in intervals),
-    )
-    Console().print(table)
+    console = Console(highlight=False)
+    by_subject = list(next(iter(found.subjects.values()), ()))
+    if by_subject and len(found.subjects) <= _MOST_ROWS:
+        table = Table("subject", *map(escape_hidden, by_subject))
+        for subject, values in found.subjects.items():
+            table.add_row(Text(escape_hidden(subject)), *(_number(values[name]) for name in by_subject))
+        console.print(table)
+    elif by_subject:
+        console.print(f"{len(found.subjects)} subjects: --json has the values of each")
+    table = Table("metric", f"all {found.count} subjects", "95 % interval", "counted")
+    for name, one in found.metrics.items():
+        interval = "-" if one.low is None else f"{_number(one.low)} to {_number(one.high)}"
+        table.add_row(Text(escape_hidden(name)), _number(one.value), interval, f"{one.weight} {one.counts}")
+    console.print(table)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"

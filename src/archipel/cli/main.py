@@ -31,8 +31,8 @@ SUB_COMMANDS = {
     "demo": "Run a whole federation on this machine: three hospitals, a server, one model.",
     "simulate": "Run a plan's federated rounds on this machine.",
     "experiment": "Experiments at a server: list, watch, steer, report, download.",
-    "predict": "Run a downloaded model on new volumes.",
-    "evaluate": "Score a downloaded model on labelled volumes.",
+    "predict": "Run a downloaded model on new data.",
+    "evaluate": "Measure a downloaded model on data whose truth is known.",
     "bench": "Measure rounds and training on this machine.",
 }
 

@@ -1,4 +1,4 @@
-"""``archipel predict``: run a downloaded model on new volumes."""
+"""``archipel predict``: run a downloaded model on new data."""
 
 from __future__ import annotations
 
@@ -7,30 +7,56 @@ from typing import Annotated
 
 import typer
 
-from archipel.cli.plan_option import PLAN, Entry
+from archipel.cli.library_output import plan_heard
+from archipel.cli.local_data import (
+    FormatOptions,
+    Layout,
+    MappingFile,
+    Model,
+    OfPlan,
+    PlanClass,
+    Settings,
+    limit_threads,
+)
+from archipel.cli.plan_option import Entry
 
 SOURCE = (
-    "A .nii.gz volume, or a folder of them. For a plan of several modalities, a folder with a file of each for every "
-    "case: T1/CASE.nii.gz and T2/CASE.nii.gz, or CASE_T1.nii.gz and CASE_T2.nii.gz."
+    "A folder in any format that a site can add, or the file of a table; the truth may be missing. For a plan that "
+    "segments also a .nii.gz volume or a folder of them; for several modalities, a folder with a file of each for "
+    "every case: T1/CASE.nii.gz and T2/CASE.nii.gz, or CASE_T1.nii.gz and CASE_T2.nii.gz."
 )
-app = typer.Typer(help="Run a downloaded model on new volumes.")
+TARGET = (
+    "The file for what is predicted: .csv with one row per sample, or .npz with arrays. For a plan that segments the "
+    "folder for label volumes, or a .nii.gz file for one."
+)
+app = typer.Typer(help="Run a downloaded model on new data.")
 
 
 @app.command()
 def predict(
     source: Annotated[Path, typer.Argument(metavar="IN", help=SOURCE)],
-    target: Annotated[Path, typer.Argument(metavar="OUT", help="The file or folder for the predicted labels.")],
-    model: Annotated[list[Path], typer.Option("--model", help="A .safetensors file; several make an ensemble.")],
-    plan: Annotated[Path, typer.Option("--plan", help=f"{PLAN} The plan is run: use one that you trust.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help=TARGET)],
+    model: Model,
+    plan: OfPlan = None,
     entry: Entry = None,
+    class_name: PlanClass = None,
+    layout: Layout = None,
+    option: FormatOptions = None,
+    mapping: MappingFile = None,
+    set_: Settings = None,
 ) -> None:
-    """Write label volumes on each image's own grid."""
-    from archipel.plans import load_own, package
-    from archipel.plans.inference import predict_path, read_models
-    from archipel.storage import disk_errors_named
+    """Write what the model predicts of each sample: label volumes, or one row of numbers and classes."""
+    limit_threads()
+    from archipel.cli.scores import arguments
+    from archipel.cli.site_dataset import read_options
+    from archipel.inference import predict as run
 
-    loaded, models = load_own(package(plan, entry=entry)), read_models(model)
-    with disk_errors_named(target):
-        written = predict_path(loaded, models, source, target)
-    for path in written:
+    with plan_heard():
+        found = run(
+            model, source, target,
+            plan=plan, entry=entry, plan_class=class_name,
+            layout=layout, options=read_options(option or []), mapping=mapping,
+            arguments=arguments(set_),
+        )  # fmt: skip
+    for path in found.files:
         typer.echo(str(path))

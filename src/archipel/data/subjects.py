@@ -115,6 +115,11 @@ class SubjectSet:
         return self._columns.names
 
     @property
+    def patients(self) -> int:
+        """Of how many patients the samples are."""
+        return len(set(self._columns.subjects_of_rows))
+
+    @property
     def _columns(self) -> Samples:
         return Samples.of(self.samples)
 

@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archipel.data import Sample, format_named, scan, validation_ids
+from archipel.inference.segmentation import segment
 from archipel.lab.pooled import PooledInBackground, PooledRun
 from archipel.lab.processes import LocalFederation
 from archipel.plans import Plan, load
-from archipel.plans.inference import predict
 from archipel.researcher import connect
 from archipel.researcher.experiment import Experiment
 from archipel.researcher.outcome import ExperimentResult, MiddleSlice, ModelKind, ModelScore, SiteFacts, middle_slice
@@ -187,7 +187,7 @@ def _slice(site: str, root: Path, subject: Sample, plan: Plan, arrays: Mapping[s
     (reading,) = format_named("nifti-pairs").read(root, [subject], {})
     image, label, affine = reading.images["image"], reading.label, reading.affine
     assert affine is not None
-    found = predict(plan, [arrays], reading.images, affine, thing=subject.name)
+    found = segment(plan, [arrays], reading.images, affine, thing=subject.name)
     truth = np.zeros_like(found) if label is None else label
     dice = dice_scores(found, truth, {1: "anterior", 2: "posterior"})["whole"]
     return middle_slice(site, subject.name, image, truth, found, affine, dice)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from archipel.plans.base import TORCH_PLANS, Array, Context, Model, Plan, TrainingResult, derive_seed
+from archipel.plans.base import TORCH_PLANS, Array, Context, Model, Plan, TrainingResult, derive_seed, is_plan_of
 from archipel.plans.job_builder import Draft, draft
 from archipel.plans.loading import load, load_own, load_packaged
 from archipel.plans.packaging import PackagedPlan, declared, package
@@ -35,6 +35,7 @@ __all__ = [
     "declared",
     "derive_seed",
     "draft",
+    "is_plan_of",
     "load",
     "load_own",
     "load_packaged",

@@ -17,13 +17,16 @@ from numpy.typing import NDArray
 
 from archipel.data import SubjectSet
 from archipel.vocabulary import (
+    BadInput,
     DataNeeds,
+    ErrorCode,
     HyperParameter,
     MetricSpec,
     MetricSum,
     OptimiserState,
     Part,
     Selection,
+    Thing,
     Value,
     check_arguments,
 )
@@ -33,6 +36,11 @@ Model = dict[str, Array]
 """A model: its parameters and buffers by name."""
 # Plan classes that need torch, each with the module that is imported when the class is first used.
 TORCH_PLANS = {"TorchPlan": "archipel.plans.torch", "SegmentationPlan": "archipel.plans.segmentation"}
+
+
+def is_plan_of(plan: object, base: str) -> bool:
+    """Whether a plan derives from ``TorchPlan`` or ``SegmentationPlan``, found without importing torch."""
+    return any(cls.__name__ == base and cls.__module__ == TORCH_PLANS[base] for cls in type(plan).__mro__)
 
 
 def derive_seed(*parts: object) -> int:
@@ -86,8 +94,9 @@ class Plan:
     """Base of every plan.
 
     A subclass must declare ``needs`` and define ``initial_model``, ``prepare`` and ``train``. To be validated it also
-    declares the metrics in ``validation`` and defines ``evaluate``. With ``optimiser_state`` continue-local it defines
-    ``state`` and ``restore``. It has no ``__init__`` of its own with parameters, and draws only from ``Context``.
+    declares the metrics in ``validation`` and defines ``evaluate``; to predict it defines ``predict``. With
+    ``optimiser_state`` continue-local it defines ``state`` and ``restore``. It has no ``__init__`` of its own with
+    parameters, and draws only from ``Context``.
 
     The runtime calls ``prepare`` once in a worker's life, then for each round ``restore``, ``train`` and ``state``.
     The random streams of a round are the same however often a worker was restarted before it.
@@ -146,6 +155,22 @@ class Plan:
         asked for again.
         """
         return {}
+
+    def predict(
+        self, models: Sequence[Mapping[str, Array]], subjects: SubjectSet, context: Context
+    ) -> Mapping[str, Array]:
+        """What one model, or the ensemble of several, says about each of the subjects: columns by name, each numbers
+        or texts ``[N, ...]`` in the order of the subjects. Only ``archipel predict`` calls it, never a site.
+
+        The target of a subject may be a stand-in, because the truth is not known. Here it raises BadInput.
+        """
+        raise BadInput(
+            Thing("plan", type(self).__name__),
+            "does not say how it predicts: it defines no predict()",
+            'define predict(self, models, subjects, context), which returns columns such as {"risk": one number per '
+            "sample}",
+            code=ErrorCode.BAD_PLAN,
+        )
 
     def state(self) -> Model:
         """What the next round continues from (``optimiser_state`` continue-local): arrays that stay at the site."""

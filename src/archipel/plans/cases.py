@@ -73,6 +73,17 @@ def cases_in(source: Path, modalities: Sequence[str]) -> list[Case]:
     return [Case(name, {one: files[one] for one in modalities}) for name, files in sorted(found.items())]
 
 
+def holds_cases(source: Path, modalities: Sequence[str]) -> bool:
+    """Whether the path is a file, or a folder with an image of a case; else it may be a dataset in another format."""
+    if not source.is_dir():
+        return True
+    if len(modalities) == 1:
+        folder = source / "images" if (source / "images").is_dir() else source
+        return any(not path.name.startswith(".") for path in folder.glob(f"*{SUFFIX}"))
+    files = [*source.glob(f"*{SUFFIX}"), *source.glob(f"*/*{SUFFIX}")]
+    return any(_case_of(source, path, modality) is not None for path in files for modality in modalities)
+
+
 def check_suffix(path: Path) -> None:
     """Raise BadInput unless the file is named as a compressed NIfTI file."""
     if not path.name.endswith(SUFFIX):

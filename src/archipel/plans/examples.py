@@ -63,3 +63,17 @@ class OnDemand:
                     yield ready.result()
             if coming is not None:
                 yield coming.result()
+
+
+class Chosen:
+    """Some of other examples, in an order of their own, each as often as its place is named."""
+
+    def __init__(self, examples: Examples, places: Tensor) -> None:
+        self._examples, self._places = examples, places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def batches(self, chosen: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Inputs and targets at each group of places."""
+        return self._examples.batches(self._places[places] for places in chosen)

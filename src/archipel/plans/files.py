@@ -34,6 +34,15 @@ class PlanFiles:
         return {self.hashes[path]: text.encode() for path, text in self.texts.items()}
 
 
+def plan_folder(model: Path) -> Path:
+    """Where the plan of a downloaded model file is: a folder beside it.
+
+    >>> plan_folder(Path("models/best.safetensors")).as_posix()
+    'models/best-plan'
+    """
+    return model.with_name(f"{model.stem}-plan")
+
+
 def check_paths(paths: Iterable[str]) -> list[str]:
     """The paths in order, or BadInput (code ``bad-plan``) for a path that leaves the folder, hides or clashes."""
     listed = sorted(paths)

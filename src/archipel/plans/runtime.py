@@ -20,7 +20,7 @@ from archipel.data import (
     RawSource,
     SampleCounts,
     Source,
-    count_samples,
+    SubjectSet,
     format_named,
     split,
     usable,
@@ -112,9 +112,11 @@ class PlanRuntime:
         if isinstance(source, Path):
             verify(source, self.cohort)
             source = RawSource(source, shown)
-        training, validation = split(source, shown, self.job.validation_fraction, needs)
-        patients = count_samples(shown, self.job.validation_fraction, needs).held_out_patients
-        self._samples = SampleCounts(len(training), len(validation), patients)
+        self.give(*split(source, shown, self.job.validation_fraction, needs))
+
+    def give(self, training: SubjectSet, validation: SubjectSet) -> None:
+        """Let the plan read these samples, in place of any that it was given before."""
+        self._samples = SampleCounts(len(training), len(validation), validation.patients)
         self.plan.prepare(training, validation, self._context(TrainingPass(round=0, arguments=self.job.arguments)))
 
     def begin(self, result: memoryview, frozen: memoryview | None = None) -> None:

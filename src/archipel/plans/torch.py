@@ -117,6 +117,24 @@ class TorchPlan(Plan):
         """
         return averaged
 
+    def predictions(self, outputs: Tensor) -> Mapping[str, Tensor | Array]:
+        """What ``archipel predict`` writes of a batch of outputs: columns by name, each ``[N, ...]``.
+
+        Here it is what ``activate`` gives. With as many outputs as the target has categories it is one column for each,
+        ``class=normal``, and the category with the largest output in a column of the target's name; else the column
+        ``output``, or ``output_0``, ``output_1`` and so on. A plan that scales its target defines this, so that the
+        column has the target's name and unit.
+        """
+        given, target = self.activate(outputs), self.needs.target
+        if given.ndim > 2:
+            return {"output": given}
+        columns = given.reshape(len(given), -1).unbind(1)
+        if target is not None and target.is_category and len(columns) == len(target.categories):
+            chosen = np.asarray(target.categories)[given.argmax(1).numpy()]
+            each = zip(target.categories, columns, strict=True)
+            return {target.name: chosen, **{f"{target.name}={name}": column for name, column in each}}
+        return {"output" if len(columns) == 1 else f"output_{place}": column for place, column in enumerate(columns)}
+
     # What the runtime calls -----------------------------------------------------------------------------------
 
     def initial_model(self, seed: int) -> Model:
@@ -183,6 +201,20 @@ class TorchPlan(Plan):
                 for name, value in self.measure(outputs, targets).items():
                     sums[name] = sums[name] + value if name in sums else value
         return sums
+
+    def predict(
+        self, models: Sequence[Mapping[str, Array]], subjects: SubjectSet, context: Context
+    ) -> Mapping[str, Array]:
+        """The columns of ``predictions`` over all subjects, in evaluation mode."""
+        torch.set_num_threads(context.threads)
+        kept = InMemory if self.in_memory else OnDemand
+        groups = torch.arange(len(subjects)).split(self._setting("batch_size", context))
+        found: dict[str, list[Array]] = {}
+        with torch.inference_mode():
+            for outputs, _ in self.averaged(models, kept(self.examples, subjects).batches(groups)):
+                for name, values in self.predictions(outputs).items():
+                    found.setdefault(name, []).append(np.asarray(values))
+        return {name: np.concatenate(parts) for name, parts in found.items()}
 
     def state(self) -> Model:
         """The optimiser's state after the last round."""

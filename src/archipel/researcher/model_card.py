@@ -334,7 +334,7 @@ def _limits(job: Job, model: ModelView, ancestors: Sequence[Ancestor], *, by_sit
     if not is_all_known(ancestors):
         saw.append("what the model that it started from was trained on, which is not known here")
     data = f"data of {sites} only" if sites and is_all_known(ancestors) else " and ".join(saw) or "no data"
-    tool = " (`archipel evaluate`)" if job.needs.kind == "volumes" and job.needs.labels else ""
+    tool = " (`archipel evaluate`)" if job.validation else ""
     lines = [
         medical,
         f"It saw {data}. On other scanners, sequences, ages or diseases it may fail without any "

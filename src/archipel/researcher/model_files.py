@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from archipel.plans.files import PlanFiles
+from archipel.plans.files import PlanFiles, plan_folder
 from archipel.storage import disk_errors_named
 from archipel.tensors import blob_hash
 from archipel.vocabulary import ArchipelError, BadInput, ErrorCode, Thing
@@ -19,11 +19,6 @@ def place_for(path: Path, experiment: str, which: str) -> Path:
     if path.suffix == ".md":
         raise BadInput(Thing.file(path), "is not a place for a model", f"give a folder or a name ending in {_SUFFIX}")
     return path / f"{experiment}-{which.replace(':', '-')}{_SUFFIX}"
-
-
-def plan_folder(target: Path) -> Path:
-    """Where the plan of the model file ``target`` is written: a folder beside it."""
-    return target.with_name(f"{target.stem}-plan")
 
 
 def check_bytes(thing: Thing, data: bytes, expected: str) -> None:

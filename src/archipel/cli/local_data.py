@@ -1,0 +1,42 @@
+"""The options of the commands that use a downloaded model on local data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Model = Annotated[
+    list[Path],
+    typer.Option("--model", help="A .safetensors file, or a folder with one; several are an ensemble."),
+]
+OfPlan = Annotated[
+    Path | None,
+    typer.Option(
+        "--plan",
+        help="The plan, a Python file or a folder (by default NAME-plan beside the model NAME.safetensors). "
+        "The plan is run: use one that you trust.",
+    ),
+]
+PlanClass = Annotated[
+    str | None,
+    typer.Option("--class", help="The plan class, where the file has several; the model card names it."),
+]
+Layout = Annotated[str | None, typer.Option("--format", help="The format of the data (by default detected).")]
+FormatOptions = Annotated[list[str] | None, typer.Option("--option", help="NAME=VALUE, an option of the format.")]
+MappingFile = Annotated[
+    Path | None,
+    typer.Option("--mapping", help="A TOML file with the data's mapping of labels, modalities and columns."),
+]
+Settings = Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE, a hyper-parameter.")]
+
+
+def limit_threads() -> None:
+    """As many threads as a hospital's worker has, so that numbers are the same; call it before numpy is loaded."""
+    import os
+
+    from archipel.vocabulary import WorkerLimits
+    from archipel.vocabulary.threads import thread_variables
+
+    os.environ.update(thread_variables(WorkerLimits().threads))

@@ -1,0 +1,133 @@
+"""Downloaded models and the plan that they were trained with, checked to belong together.
+
+A model is a ``.safetensors`` file, and its plan is in the folder ``<name>-plan`` beside it, as
+``archipel experiment download`` writes both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+
+from archipel.plans import Array, Context, PackagedPlan, Plan, derive_seed, draft, load_own
+from archipel.plans.files import plan_folder
+from archipel.tensors import decode, schema_of
+from archipel.vocabulary import (
+    BadInput,
+    ErrorCode,
+    Job,
+    RosterEntry,
+    RoundTerms,
+    TensorSchema,
+    TensorSpec,
+    Thing,
+    Value,
+)
+
+LOCAL = "local"
+"""The name of the one site of a job that is made for local data."""
+_SUFFIX = ".safetensors"
+_NO_KEY = "ed25519:" + "0" * 64
+Place = str | PathLike[str]
+
+
+@dataclass(frozen=True)
+class OpenedModels:
+    """A plan, a job of it for one local site, and the models: one, or several that are an ensemble."""
+
+    packaged: PackagedPlan
+    plan: Plan
+    job: Job
+    models: Sequence[Mapping[str, Array]]
+
+    @property
+    def context(self) -> Context:
+        """Where the plan predicts: round 1 of 1, the random streams of the local site."""
+        job = self.job
+        seed = derive_seed(job.seed, LOCAL, 1)
+        return Context(LOCAL, seed, 1, 1, arguments=job.arguments, threads=job.limits.threads)
+
+
+def open_models(
+    model: Place | Sequence[Place],
+    plan: Place | None = None,
+    *,
+    entry: str | None = None,
+    plan_class: str | None = None,
+    arguments: Mapping[str, Value] | None = None,
+) -> OpenedModels:
+    """The models of these files, or of folders with one model each, and their plan: by default the folder beside the
+    first. The plan is run.
+
+    Raises BadInput for a file that is not a model, a plan that is missing or cannot be loaded, and a model of another
+    plan.
+    """
+    given = [model] if isinstance(model, str | PathLike) else list(model)
+    if not given:
+        raise BadInput("models", "none was given", "name at least one model file")
+    files = [_model_file(Path(one)) for one in given]
+    models = [_read(file) for file in files]
+    drafted = draft(
+        _plan_of(files[0]) if plan is None else Path(plan),
+        entry=entry,
+        class_name=plan_class,
+        experiment=LOCAL,
+        roster=[RosterEntry(site=LOCAL, identity_key=_NO_KEY, dataset="data")],
+        server_key=_NO_KEY,
+        terms=RoundTerms(rounds=1, quorum=1),
+        arguments=arguments,
+    )
+    for file, arrays in zip(files, models, strict=True):
+        _check_fit(file, schema_of(arrays), drafted.job.tensors, drafted.plan.class_name)
+    return OpenedModels(drafted.plan, load_own(drafted.plan), drafted.job, models)
+
+
+def _model_file(path: Path) -> Path:
+    if not path.is_dir():
+        return path
+    found = sorted(path.glob(f"*{_SUFFIX}"))
+    if len(found) != 1:
+        names = f"{len(found)} models ({', '.join(file.name for file in found)})" if found else f"no *{_SUFFIX}"
+        raise BadInput(Thing.folder(path), f"holds {names}", f"name the {_SUFFIX} file of the model")
+    return found[0]
+
+
+def _plan_of(model: Path) -> Path:
+    folder = plan_folder(model)
+    if not folder.is_dir():
+        raise BadInput(
+            Thing("model", model),
+            f"has no plan beside it (looked for {folder})",
+            "download the model again, which brings its plan, or name the plan (--plan PATH, in Python plan=...)",
+        )
+    return folder
+
+
+def _read(path: Path) -> Mapping[str, Array]:
+    try:
+        return decode(path.read_bytes())
+    except OSError as error:
+        cause, remedy = f"cannot be read ({error.strerror})", f"name a {_SUFFIX} file that was downloaded"
+        raise BadInput(Thing("model", path), cause, remedy) from error
+    except BadInput as error:
+        raise BadInput(Thing("model", path), str(error), "download it again") from error
+
+
+def _check_fit(model: Path, found: TensorSchema, asked: TensorSchema, plan: str) -> None:
+    there, needed = ({spec.name: spec for spec in schema.tensors} for schema in (found, asked))
+    for name in sorted(there.keys() | needed.keys()):
+        if there.get(name) != needed.get(name):
+            raise BadInput(
+                Thing("model", model),
+                f"is of another plan: tensor {name} is {_form(there.get(name))} in the model and "
+                f"{_form(needed.get(name))} in the plan {plan}",
+                "use the plan that the model was downloaded with",
+                code=ErrorCode.MODEL_CHANGED,
+                values={"tensor": name},
+            )
+
+
+def _form(spec: TensorSpec | None) -> str:
+    return "absent" if spec is None else f"{spec.dtype} {list(spec.shape)}"
