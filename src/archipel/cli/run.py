@@ -12,10 +12,23 @@ import typer
 from archipel.cli.connecting import Authority, Proxy, Server, Token
 from archipel.cli.json_option import AsJson
 from archipel.cli.plan_option import PLAN, Entry
+from archipel.cli.quiet_screen import quiet
 from archipel.cli.scores import arguments, as_document, print_scores
+from archipel.cli.terms_options import (
+    TERMS,
+    Grace,
+    Memory,
+    Processes,
+    Processor,
+    Resumes,
+    Retries,
+    Temporary,
+    Threads,
+    Wall,
+    worker_limits,
+)
 
 if TYPE_CHECKING:
-    from archipel.researcher.display import LogScreen
     from archipel.researcher.site_selection import Wanted
     from archipel.simulation.scores import ModelScores
     from archipel.transport.rest import BaselinesView
@@ -43,7 +56,16 @@ def run(
         int | None,
         typer.Option(help="Number of sites that must deliver an update for a round to count (by default all)."),
     ] = None,
-    deadline: Annotated[float, typer.Option(help="Seconds that a round may last.")] = 3600.0,
+    deadline: Annotated[float, typer.Option(help="Seconds that a round may last.")] = TERMS.deadline_s,
+    grace: Grace = TERMS.grace_s,
+    retries: Retries = TERMS.retries,
+    resumes: Resumes = TERMS.resumes,
+    memory_mb: Memory = None,
+    cpu_s: Processor = None,
+    wall_s: Wall = None,
+    tmp_mb: Temporary = None,
+    processes: Processes = None,
+    threads: Threads = None,
     seed: Annotated[int, typer.Option(help="Seed of the initial model and of the training.")] = 0,
     set_: Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE, a hyper-parameter.")] = None,
     validation_fraction: Annotated[
@@ -60,6 +82,9 @@ def run(
     """
     from archipel.researcher import connect
 
+    limits = worker_limits(
+        memory_mb=memory_mb, cpu_s=cpu_s, wall_s=wall_s, tmp_mb=tmp_mb, processes=processes, threads=threads
+    )
     if not description:
         typer.echo("no --description: the people who must approve read that the researcher gave no purpose", err=True)
     with connect(server, token=token, ca=authority, proxy=proxy) as federation, warnings.catch_warnings():
@@ -76,6 +101,10 @@ def run(
             description=description,
             quorum=quorum,
             deadline=deadline,
+            grace=grace,
+            retries=retries,
+            resumes=resumes,
+            limits=limits,
             baselines=baselines,
             validation_fraction=validation_fraction,
             seed=seed,
@@ -89,7 +118,7 @@ def run(
         asked = ", ".join(f"{entry.site} ({entry.dataset})" for entry in experiment.job.roster)
         typer.echo(f"experiment {experiment.name} is offered to {asked}", err=True)
         if as_json:
-            experiment.screen = _quiet
+            experiment.screen = quiet
         experiment.run()
         scores = _scores(experiment.document().baselines)
         model = experiment.download(out) if out is not None else None
@@ -115,16 +144,6 @@ def _chosen(given: list[str] | None) -> Wanted:
         if names.count(name) > 1:
             raise BadInput(f"--site {name}", "is given twice", "name each site once; a job asks for one dataset of it")
     return {name: dataset or None for name, _, dataset in pairs}
-
-
-def _quiet() -> LogScreen:
-    import io
-
-    from rich.console import Console
-
-    from archipel.researcher.display import LogScreen
-
-    return LogScreen(Console(file=io.StringIO()))
 
 
 def _scores(measured: BaselinesView) -> list[ModelScores]:

@@ -32,7 +32,7 @@ from archipel.transport.rest import (
     RoundView,
     Submission,
 )
-from archipel.vocabulary import ArchipelError, Conflict, ErrorCode, Job, NotFound, Thing, Value
+from archipel.vocabulary import ArchipelError, Conflict, ErrorCode, Job, NotFound, Thing, Value, check_arguments
 from archipel.vocabulary.states import ApprovalState, ControlVerb, ExperimentState
 
 if TYPE_CHECKING:
@@ -149,13 +149,21 @@ class Experiment:
 
     def step(self) -> DataFrame:
         """Run one round, then pause; the round's rows of ``history``."""
-        before = self.document().round
-        self._control(ControlVerb.STEP)
-        with self.screen() as screen:
-            watch(self._connection, self.name, _has_stopped, screen)
+        number = self.document().round + 1
+        self._run_step()
         found = self.history
-        rows: DataFrame = found[found["round"] == before + 1].reset_index(drop=True)
+        rows: DataFrame = found[found["round"] == number].reset_index(drop=True)
         return rows
+
+    def step_once(self) -> RoundView:
+        """The same without pandas: the round's record. Raises ArchipelError, with the reason, if it did not count."""
+        number = self.document().round + 1
+        document = self._run_step()
+        rounds = self.rounds()
+        done = [attempt for attempt in rounds if attempt.round == number and attempt.is_committed]
+        if not done:
+            raise unfinished(document, rounds[-1:])
+        return done[-1]
 
     def pause(self) -> str:
         """Pause after the round that is open."""
@@ -175,12 +183,14 @@ class Experiment:
         with self.screen() as screen:
             return watch(self._connection, self.name, _has_stopped, screen).state
 
-    def set(self, **values: Value) -> dict[str, Value]:
+    def set(self, /, **values: Value) -> dict[str, Value]:
         """Change hyper-parameters for the rounds to come, inside the bounds that the sites approved.
 
-        Returns every hyper-parameter's value. Raises BadInput for an unknown name or a broken bound.
+        Returns every hyper-parameter's value. Raises BadInput, before anything is sent, for an unknown name or a value
+        outside its bounds.
         """
         path = f"{self._path}/arguments"
+        check_arguments(self.job.parameters, values)
         return self._connection.ask(ExperimentView, "PATCH", path, Arguments(arguments=values)).arguments
 
     # Its results
@@ -311,6 +321,11 @@ class Experiment:
 
     def _control(self, verb: ControlVerb) -> str:
         return self._connection.ask(ExperimentView, "POST", f"{self._path}/{verb}").state
+
+    def _run_step(self) -> ExperimentView:
+        self._control(ControlVerb.STEP)
+        with self.screen() as screen:
+            return watch(self._connection, self.name, _has_stopped, screen)
 
     def _check_hash(self, document: ExperimentView) -> None:
         if document.job_hash != self.job_hash:

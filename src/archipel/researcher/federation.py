@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Self
 
 from archipel.plans import Plan, load_own, package
 from archipel.plans.job_builder import draft
+from archipel.researcher.checked_terms import checked
 from archipel.researcher.connection import Connection
 from archipel.researcher.experiment import Experiment
 from archipel.researcher.site_selection import Wanted, choose
@@ -301,9 +302,8 @@ def _terms(rounds: int, quorum: int, deadline: float, grace: float, retries: int
             "are not lengths of time",
             "give seconds",
         )
-    return RoundTerms(
-        rounds=rounds, quorum=quorum, deadline_s=deadline, grace_s=grace, retries=retries, resumes=resumes
-    )
+    given = {"rounds": rounds, "quorum": quorum, "retries": retries, "resumes": resumes}
+    return checked(RoundTerms, given | {"deadline_s": deadline, "grace_s": grace})
 
 
 def _column(column: DisclosedColumn) -> str:
