@@ -22,7 +22,10 @@ _CLASSES = len(EXCEPTION_CLASSES) + 2
 
 def reported_bytes(job: Job, training: int, validation: int) -> int:
     """The most bytes that a plan can tell in one attempt beside its weights, at a site with so many samples."""
-    return max(_bytes(updates(job, kind, training, validation) + failures(job)) for kind in TaskKind)
+    return max(
+        _bytes((updates(job, kind, training, validation) + failures(job)) * readings(job, kind, validation))
+        for kind in TaskKind
+    )
 
 
 def updates(job: Job, kind: TaskKind, training: int, validation: int) -> int:
@@ -35,6 +38,14 @@ def updates(job: Job, kind: TaskKind, training: int, validation: int) -> int:
         weights += [metric.most(validation) for metric in job.validation]
     passes = job.terms.rounds if kind is TaskKind.LOCAL else 1
     return _product((most_seconds(job, passes) + 1, *(1 + (most + 1) * FLOATS for most in weights)))
+
+
+def readings(job: Job, kind: TaskKind, validation: int) -> int:
+    """In how many ways a plan can read the models of its task: a site fetches those of an ensemble as they are read, in
+    their order and at most once for each sample to validate on (``plans/in_turn.py:ReadingOrder``).
+    """
+    ensemble = kind is TaskKind.EVALUATE and job.baselines.ensemble
+    return 1 + validation * len(job.sites) if ensemble else 1
 
 
 def most_seconds(job: Job, passes: int) -> int:
