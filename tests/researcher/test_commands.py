@@ -6,12 +6,15 @@ import importlib
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
 
+import archipel
+from archipel.researcher.connection import Connection
 from archipel.transport.messages import DatasetSummary
-from archipel.vocabulary import BadInput, Patience
+from archipel.vocabulary import ArchipelError, BadInput, Patience, WorkerLimits
 from worlds.research import TINY_PLAN, World
 
 Typed = Callable[..., Result]
@@ -152,3 +155,111 @@ def test_run_takes_a_rule_of_patience(world: World, typed: Typed) -> None:
 def test_a_rule_that_is_none_is_refused_with_the_way_to_write_one(typed: Typed, given: str, cause: str) -> None:
     done = typed("run", TINY_PLAN, "--patience", given)
     assert isinstance(done.exception, BadInput) and cause in str(done.exception)
+
+
+def test_run_has_the_options_of_python_for_terms_and_limits(world: World, typed: Typed) -> None:
+    terms = ("--grace", 12, "--retries", 1, "--resumes", 0)
+    limits = ("--memory-mb", 512, "--cpu-s", 30, "--wall-s", 45.5, "--tmp-mb", 16, "--processes", 9, "--threads", 2)
+    assert typed("run", TINY_PLAN, "--rounds", 1, "--name", "bounded", *terms, *limits).exit_code == 0
+    with archipel.connect(world.url, token=world.token(), ca=world.ca) as federation:
+        job = federation.experiment("bounded").job
+    assert (job.terms.grace_s, job.terms.retries, job.terms.resumes, job.terms.attempts) == (12, 1, 0, 2)
+    wanted = WorkerLimits(memory_mb=512, cpu_s=30, wall_s=45.5, tmp_mb=16, processes=9, threads=2)
+    assert job.limits == wanted
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("--memory-mb", 1, "memory_mb=1: is too small; give at least 64"),
+        ("--cpu-s", 0, "cpu_s=0.0: is too small; give more than 0"),
+        ("--wall-s", "inf", "wall_s=inf: is not a valid value; give a number"),
+        ("--processes", 0, "processes=0: is too small; give at least 1"),
+        ("--retries", 101, "retries=101: is too large; give at most 100"),
+        ("--retries", -1, "retries=-1: is not a valid whole number; give at least 0"),
+        ("--grace", "inf", "grace_s=inf: is not a valid value; give a number"),
+        ("--grace", "nan", "are not lengths of time; give seconds"),
+    ],
+)
+def test_a_number_outside_its_bounds_is_refused_with_the_bound(
+    typed: Typed, option: str, value: object, words: str
+) -> None:
+    done = typed("run", TINY_PLAN, "--name", "refused", option, value)
+    assert isinstance(done.exception, BadInput) and words in str(done.exception)
+    assert "refused" not in typed("experiment", "list").stdout
+
+
+def test_rounds_are_stepped_and_hyper_parameters_changed_between_them(world: World, typed: Typed) -> None:
+    world.experiments.stall_after = 1
+    try:
+        typed("run", TINY_PLAN, "--rounds", 4, "--name", "stepped")
+    finally:
+        world.experiments.stall_after = None
+    done = typed("experiment", "set", "stepped", "learning_rate=0.25", "steps=2")
+    assert done.exit_code == 0 and done.stdout == "learning_rate=0.25\nsteps=2\n"
+    done = typed("experiment", "step", "stepped")
+    assert done.exit_code == 0 and done.stdout.endswith("experiment stepped is paused after round 2 of 4\n")
+    record = json.loads(typed("experiment", "step", "stepped", "--json").stdout)
+    assert (record["round"], record["arguments"]) == (3, {"learning_rate": 0.25, "steps": 2})
+    assert json.loads(typed("experiment", "set", "stepped", "steps=3", "--json").stdout)["steps"] == 3
+
+
+def test_a_step_whose_round_does_not_count_is_an_error_with_the_reason(world: World, typed: Typed) -> None:
+    world.experiments.stall_after = 1
+    try:
+        typed("run", TINY_PLAN, "--rounds", 3, "--name", "stuck")
+        world.experiments.without_quorum = True
+        done = typed("experiment", "step", "stuck")
+    finally:
+        world.experiments.stall_after, world.experiments.without_quorum = None, False
+    assert isinstance(done.exception, ArchipelError)
+    assert "experiment stuck: is paused after round 1 of 3 (no quorum)" in str(done.exception)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("learning_rate", "learning_rate: is not NAME=VALUE; give for example learning_rate=0.01"),
+        ("learning_rate=99", "is outside its bounds"),
+        ("learning_rate=nan", "is not a number"),
+        ("learning_rate=NaN", "is outside its bounds"),
+        ("steps=1e999", "is not a whole number"),
+        ("depth=2", "argument depth: the plan declares no such hyper-parameter; declared are: learning_rate, steps"),
+        ("self=2", "declares no such hyper-parameter"),
+    ],
+)
+def test_a_wrong_hyper_parameter_is_refused_before_it_is_sent(
+    world: World, typed: Typed, given: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    typed("run", TINY_PLAN, "--rounds", 1, "--name", "checked")
+    sent: list[str] = []
+    ask = Connection.ask
+
+    def noted(self: Connection, kind: Any, method: str, path: str, *rest: Any) -> Any:
+        sent.append(method)
+        return ask(self, kind, method, path, *rest)
+
+    monkeypatch.setattr(Connection, "ask", noted)
+    done = typed("experiment", "set", "checked", given)
+    assert isinstance(done.exception, BadInput) and words in str(done.exception)
+    assert "PATCH" not in sent
+    twice = typed("experiment", "set", "checked", "steps=1", "steps=2")
+    assert "gives steps a second value" in str(twice.exception)
+
+
+def test_history_is_what_happened_one_line_each(world: World, typed: Typed) -> None:
+    failure = {"code": "plan-error", "sentence": "the plan failed", "exception": "KeyError"}
+    failure |= {"file": "plan.py", "line": 3, "retry": False}
+    world.experiments.failing = {"round": 1, "site": "site-b", "failure": failure}
+    try:
+        typed("run", TINY_PLAN, "--rounds", 1, "--name", "told", "--quorum", 2)
+    finally:
+        world.experiments.failing = None
+    world.experiments.release("told", "site-b", 1, "Traceback\nKeyError: 'age'\x1b[2J\nfinished")
+    events = json.loads(typed("experiment", "history", "told", "--json").stdout)
+    lines = typed("experiment", "history", "told").stdout.splitlines()
+    assert len(lines) == len(events) and events[0]["kind"] == "submitted"
+    shown = "\n".join(lines)
+    assert all(" UTC  " in line for line in lines) and "\x1b" not in shown
+    for words in ("submitted: job sha256:", "site-a: approved", "round 1 opened from model ", "site-b failed: "):
+        assert words in shown

@@ -17,15 +17,17 @@ from scripted_fleet import job
 
 from archipel.data import SampleCounts
 from archipel.governance import job_hash, record_hash
+from archipel.plans.in_turn import ReadingOrder
 from archipel.plans.runtime import Outcome
 from archipel.privacy import Measured, reported_bytes
-from archipel.privacy.capacity import FLOATS, SQUARES, failures, histograms, updates
+from archipel.privacy.capacity import FLOATS, SQUARES, failures, histograms, readings, updates
 from archipel.rounds.accounting import check_update
 from archipel.tasks import Compute, Trained, computing
 from archipel.tensors import encode
 from archipel.vocabulary import (
     ArchipelError,
     BadInput,
+    Baselines,
     ErrorCode,
     Job,
     MetricSpec,
@@ -157,6 +159,29 @@ async def test_a_plan_gets_out_exactly_as_many_bytes_as_are_stated(
     assert read_back(made.update, job) < states
     bits = (states + failures(job) - 1).bit_length()
     assert reported_bytes(job, SITE) == -(-bits // 8) == stated
+
+
+def test_how_often_an_ensembles_models_are_read_is_bounded_and_counted() -> None:
+    """By the rule that a worker's requests pass: the server sees each as a fetch. A plan got 745 of 20 models."""
+
+    def fetched(number: int) -> int:
+        """How often a site of a large ensemble fetches a model for a plan that asks for so many, each of them twice."""
+        order, models = (
+            ReadingOrder(len(asking.sites), times=HELD.validation),
+            itertools.cycle(range(len(asking.sites))),
+        )
+        asked = itertools.islice(models, number)
+        return sum(1 for _ in itertools.takewhile(lambda one: order.allows(one) and order.allows(one), asked))
+
+    asking = job(metrics=(LOSS,), validation=(DICE,), baselines=Baselines(local=True, ensemble=True))
+    ways = readings(asking, TaskKind.EVALUATE, HELD.validation)
+    assert ways == 1 + 11 * len(asking.sites)
+    assert {fetched(number) for number in range(ways + 50)} == set(range(ways))
+    # Without a metric of training, what tells most is the evaluation of the ensemble.
+    asking = asking.model_copy(update={"metrics": ()})
+    states = updates(asking, TaskKind.EVALUATE, SITE) + failures(asking)
+    assert reported_bytes(asking, SITE) == math.ceil(math.log2(states * ways) / 8) > math.log2(states) / 8
+    assert readings(asking, TaskKind.TRAIN, 11) == readings(JOB, TaskKind.EVALUATE, 11) == 1
 
 
 async def test_the_order_of_metrics_tells_nothing(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 from archipel.governance import IdentityKey, canonical, job_hash
 from archipel.plans.files import LARGEST_PLAN
-from archipel.site.agent.agent import Agent
+from archipel.site.agent.agent import SHORT_JOB, Agent
 from archipel.site.agent.tasks_under_way import Work
 from archipel.site.approval import decisions, offers
 from archipel.site.services import offer_documents
@@ -22,7 +22,18 @@ from archipel.site.state.folder import StateFolder
 from archipel.site.withdrawn.opt_outs import OPT_OUT
 from archipel.tensors import blob_hash, document_hash
 from archipel.transport import EndedMessage, JobOffer, TaskFailedMessage, TaskOffer
-from archipel.vocabulary import BadInput, ErrorCode, Job, PlanReference, Refused, Task, TaskKey, TrainingPass
+from archipel.vocabulary import (
+    BadInput,
+    ErrorCode,
+    Job,
+    PlanReference,
+    Refused,
+    Task,
+    TaskKey,
+    TensorSchema,
+    TensorSpec,
+    TrainingPass,
+)
 from archipel.vocabulary.bounds import LONGEST_JOB
 from worlds.people import ANNA, approve
 from worlds.site import PLAN, job_for, take_offer
@@ -210,7 +221,7 @@ async def test_a_job_under_another_name_or_of_any_length_is_not_taken_on(hospita
     agent, line = agent_of(hospital, endless=True)
     with pytest.raises(Refused, match=f"its job has more than {LONGEST_JOB} bytes"):
         await agent._offered(offer)
-    assert line.fetched <= LONGEST_JOB + CHUNK and offers.names(hospital.database) == []
+    assert line.fetched <= SHORT_JOB + LONGEST_JOB + 2 * CHUNK and offers.names(hospital.database) == []
 
 
 def of_two_files(line: Line, second: bytes, first: bytes = PLAN) -> PlanReference:
@@ -388,3 +399,55 @@ async def test_an_experiment_that_ends_is_noted_once(with_table: StateFolder) ->
         await agent.take(EndedMessage(experiment=name, state="cancelled"))
         assert kept.exists() == (name == "unknown")
     assert offers.offered(with_table.database, "heart").state == "ended"
+
+
+async def test_seven_jobs_that_take_long_to_read_do_not_keep_a_short_one_waiting(
+    hospital: StateFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent, line = agent_of(hospital)
+    specs = tuple(TensorSpec(name=f"layer.{n:06d}.weight", dtype="float32", shape=(1,)) for n in range(5_000))
+    long = [
+        job_for(hospital, experiment=f"long-{n}", tensors=TensorSchema(tensors=specs), initial_model=f"blake3:{n:064x}")
+        for n in range(7)
+    ]
+    go_on, reading, most = threading.Event(), [], []
+    began, loop, read = asyncio.Event(), asyncio.get_running_loop(), offers.read_offer
+
+    def slowly(experiment: str, hashed: str, document: bytes) -> Job:
+        if experiment.startswith("long"):
+            reading.append(experiment)
+            most.append(len(reading))
+            loop.call_soon_threadsafe(began.set)
+            assert go_on.wait(30)
+            reading.remove(experiment)
+        return read(experiment, hashed, document)
+
+    monkeypatch.setattr(offers, "read_offer", slowly)
+    waiting = [asyncio.create_task(agent._offered(line.offer(one))) for one in long]
+    try:
+        await began.wait()
+        await asyncio.wait_for(agent._offered(line.offer(job_for(hospital, experiment="short"))), 10)
+        assert offers.names(hospital.database) == ["short"]
+    finally:
+        go_on.set()
+        await asyncio.gather(*waiting)
+    # Their documents and what is read of them are in memory one at a time.
+    assert max(most) == 1
+    assert sorted(offers.names(hospital.database)) == sorted(["short", *(one.experiment for one in long)])
+
+
+async def test_a_long_job_that_is_offered_twice_at_the_same_time_is_read_once(
+    hospital: StateFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent, line = agent_of(hospital)
+    specs = tuple(TensorSpec(name=f"layer.{n:06d}.weight", dtype="float32", shape=(1,)) for n in range(5_000))
+    offer = line.offer(job_for(hospital, tensors=TensorSchema(tensors=specs)))
+    found, read = [], offers.read_offer
+
+    def counted(*given: Any) -> Job:
+        found.append(given[0])
+        return read(*given)
+
+    monkeypatch.setattr(offers, "read_offer", counted)
+    await asyncio.gather(*(agent._offered(offer) for _ in range(3)))
+    assert len(found) == 1

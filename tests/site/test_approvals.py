@@ -10,7 +10,7 @@ from sqlalchemy import text, update
 from archipel.data import Cohort, DataMapping, DataSchema, Preprocessing, SampleCounts, cohort_hash
 from archipel.governance import Approval, IdentityKey, canonical, check_approval
 from archipel.governance import approve as sign
-from archipel.site.approval import authorisation, decisions, offers, suitability
+from archipel.site.approval import authorisation, decisions, offers, stored_jobs, suitability
 from archipel.site.audit import journal
 from archipel.site.cohorts import cohort_versions, stored_cohorts
 from archipel.site.datasets import catalog
@@ -20,6 +20,8 @@ from archipel.site.services import approvals, cohorts
 from archipel.site.state import changes, schema
 from archipel.site.state.folder import StateFolder
 from archipel.site.state.settings import SiteSettings
+from archipel.site.withdrawals.withdrawals import withdraw
+from archipel.site.withdrawn.opt_outs import OptOut
 from archipel.storage import utc_now
 from archipel.strategies import STRATEGIES
 from archipel.strategies.fedavg import FedAvg
@@ -368,6 +370,37 @@ def test_a_tampered_job_allows_nothing(with_table: StateFolder) -> None:
     approve(with_table, "heart")
     store(with_table, job=canonical(job.model_copy(update={"seed": 99})).decode())
     refused(with_table, hashed, words="the stored job is not the one that was approved")
+
+
+def test_an_approved_job_is_read_and_hashed_once_and_a_changed_row_at_once(
+    with_table: StateFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, hashed = take_offer(with_table, seed=41)
+    approve(with_table, "heart")
+    stored_jobs.stored_job.cache_clear()
+    stored_jobs.stored_job_hash.cache_clear()
+    authorisation._proven.cache_clear()
+    read, counted = Job.model_validate_json, []
+
+    def noted(document: str) -> Job:
+        counted.append(document)
+        return read(document)
+
+    monkeypatch.setattr(Job, "model_validate_json", noted)
+    hash_of = stored_jobs.job_hash
+    monkeypatch.setattr(stored_jobs, "job_hash", lambda one: counted.append("hashed") or hash_of(one))
+    for _ in range(3):
+        authorisation.authorise(with_table, "heart", hashed)
+        assert offers.offered(with_table.database, "heart").job == job
+    # The cohort is proven again, and the job is the same text.
+    withdraw(with_table, [OptOut("p-002")], by=ANNA)
+    authorisation.authorise(with_table, "heart", hashed)
+    document = canonical(job).decode()
+    assert counted == [document, "hashed"]
+    store(with_table, job=document.replace('"seed":41', '"seed":42'))
+    refused(with_table, hashed, words="the stored job is not the one that was approved")
+    store(with_table, job=document)
+    authorisation.authorise(with_table, "heart", hashed)
 
 
 def test_a_tampered_cohort_allows_nothing_until_it_is_approved_again(with_table: StateFolder) -> None:

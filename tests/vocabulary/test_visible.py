@@ -48,6 +48,41 @@ def test_every_character_that_a_screen_may_leave_out_and_every_space_but_one_is_
         assert escape_hidden(f"a{chr(number)}b").isascii(), hex(number)
 
 
+def test_a_mark_without_a_letter_is_written_out_in_every_script() -> None:
+    marks = [one for one in map(chr, range(0x110000)) if unicodedata.category(one) in ("Mn", "Me")]
+    assert len(marks) > 1900
+    for before in ("", "no ", "no\n", "no\t"):
+        shown = {one for one in marks if not escape_hidden(f"{before}{one}b", keep="\n\t").isascii()}
+        assert shown == set()
+    # So is a stretch of them that mixes scripts, up to the next letter.
+    assert escape_hidden("a \u0591\u064b\u0301é") == "a \\u0591\\u064b\\u0301é"
+
+
+@pytest.mark.parametrize("mark", ["\u0e49", "\u05b0", "\u064e", "\u0952"])
+def test_a_stack_of_marks_that_covers_the_lines_above_is_written_out(mark: str) -> None:
+    assert escape_hidden(f"\u0e01{mark * 6} \u0e01{mark}") == "\u0e01" + ascii(mark)[1:-1] * 6 + f" \u0e01{mark}"
+    assert escape_hidden("a" + "\u0301" * 4) == "a" + "\\u0301" * 4
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "שָׁלוֹם, בְּרֵאשִׁ֖ית הַשָּׁמַ֖יִם (לֵב)",
+        "السَّلَامُ عَلَيْكُمْ، مُحَمَّدٌ «قَلْبٌ» إِنَّ",
+        "हृदय की बीमारी, विद्यार्थियों के क्षेत्र «श्र्कृ»",
+        "ผู้ป่วย เนื้องอก น้ำ ที่นี่ ปู่ (หัวใจ)",
+        unicodedata.normalize("NFD", "Việt Nữ bệnh viện, tiếng ồn (tuổi)"),
+        "བསྒྲུབས་པ། ཧཱུྃ་",
+        "ကျွန်ုပ် လူ့အခွင့်အရေး",
+        "ភ្នំពេញ ស្ត្រី",
+        "நோயாளி রোগী ශ්‍රී".replace("\u200d", ""),
+        "… “é” → ± 5 µm ‹ɑ̃̀› 😀😀😀😀",
+    ],
+)
+def test_words_of_scripts_that_use_marks_stay_as_they_are(words: str) -> None:
+    assert escape_hidden(words) == words and quote(words) == f'"{words}"'
+
+
 @given(some.text())
 def test_a_quoted_text_is_one_line_that_only_its_own_mark_closes(text: str) -> None:
     quoted = quote(text)

@@ -36,6 +36,7 @@ class ScriptedExperiments:
         self.verbs: list[str] = []
         self.failing: dict[str, Any] | None = None
         self.stall_after: int | None = None
+        self.without_quorum = False
         self.hold = threading.Event()
         self.hold.set()
         self.cut_streams = 0
@@ -81,6 +82,9 @@ class ScriptedExperiments:
                 return
             number = len(records) + 1
             place = {"round": number, "attempt": 1, "kind": "train", "about": ""}
+            if self.without_quorum:
+                await self._turn(experiment, "paused", "no quorum")
+                return
             await self._happen(experiment, "round-opened", {**place, "model": job.initial_model})
             for site in job.sites:
                 await self._happen(experiment, "update-received", {**place, "site": site, "samples": 1})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,12 +12,15 @@ import typer
 
 from archipel.cli.connecting import Authority, Proxy, Server, Token
 from archipel.cli.json_option import AsJson
+from archipel.cli.quiet_screen import quiet
+from archipel.cli.scores import arguments
 from archipel.cli.tables import show
+from archipel.cli.times import readable
 
 if TYPE_CHECKING:
     from archipel.researcher import Experiment
 
-app = typer.Typer(help="Experiments at a server: list, watch, steer, report, download.", no_args_is_help=True)
+app = typer.Typer(help="Experiments at a server: list, watch, steer, history, report, download.", no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(help="The experiment's name.")]
 _COLUMNS = ("experiment", "state", "round", "rounds", "asked_by", "created", "reason")
@@ -83,6 +87,27 @@ def packages(
 
 
 @app.command()
+def history(
+    name: Name,
+    server: Server = None,
+    token: Token = None,
+    authority: Authority = None,
+    proxy: Proxy = None,
+    as_json: AsJson = False,
+) -> None:
+    """List everything that happened, oldest first, one line each."""
+    from archipel.researcher.event_lines import event_line
+
+    with _experiment(name, server, token, authority, proxy) as experiment:
+        events = experiment.events()
+    if as_json:
+        typer.echo(json.dumps([event.model_dump(mode="json") for event in events]))
+        return
+    for event in events:
+        typer.echo(f"{readable(event.at)}  {event_line(event)}")
+
+
+@app.command()
 def report(
     name: Name,
     server: Server = None,
@@ -127,6 +152,47 @@ def pause(
     """Pause after the round that is open."""
     with _experiment(name, server, token, authority, proxy) as experiment:
         _say(name, experiment.pause())
+
+
+@app.command()
+def step(
+    name: Name,
+    server: Server = None,
+    token: Token = None,
+    authority: Authority = None,
+    proxy: Proxy = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run one round, then pause."""
+    with _experiment(name, server, token, authority, proxy) as experiment:
+        if as_json:
+            experiment.screen = quiet
+        record = experiment.step_once()
+        if as_json:
+            typer.echo(record.model_dump_json())
+            return
+        _say(name, f"{experiment.status} after round {record.round} of {experiment.job.terms.rounds}")
+
+
+@app.command("set")
+def set_(
+    name: Name,
+    values: Annotated[list[str], typer.Argument(metavar="NAME=VALUE...", help="Hyper-parameters and their values.")],
+    server: Server = None,
+    token: Token = None,
+    authority: Authority = None,
+    proxy: Proxy = None,
+    as_json: AsJson = False,
+) -> None:
+    """Change hyper-parameters from the next round on, inside the bounds that the sites approved."""
+    given = arguments(values, option="")
+    with _experiment(name, server, token, authority, proxy) as experiment:
+        now = experiment.set(**given)
+    if as_json:
+        typer.echo(json.dumps(now))
+        return
+    for parameter, value in now.items():
+        typer.echo(f"{parameter}={value}")
 
 
 @app.command()

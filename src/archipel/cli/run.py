@@ -13,10 +13,23 @@ from archipel.cli.connecting import Authority, Proxy, Server, Token
 from archipel.cli.json_option import AsJson
 from archipel.cli.patience_option import PatienceOption, read_patience
 from archipel.cli.plan_option import PLAN, Entry, StartFrom
+from archipel.cli.quiet_screen import quiet
 from archipel.cli.scores import arguments, as_document, print_scores
+from archipel.cli.terms_options import (
+    TERMS,
+    Grace,
+    Memory,
+    Processes,
+    Processor,
+    Resumes,
+    Retries,
+    Temporary,
+    Threads,
+    Wall,
+    worker_limits,
+)
 
 if TYPE_CHECKING:
-    from archipel.researcher.display import LogScreen
     from archipel.researcher.site_selection import Wanted
     from archipel.simulation.scores import ModelScores
     from archipel.transport.rest import BaselinesView
@@ -46,7 +59,16 @@ def run(
         typer.Option(help="Number of sites that must deliver an update for a round to count (by default all)."),
     ] = None,
     patience: PatienceOption = None,
-    deadline: Annotated[float, typer.Option(help="Seconds that a round may last.")] = 3600.0,
+    deadline: Annotated[float, typer.Option(help="Seconds that a round may last.")] = TERMS.deadline_s,
+    grace: Grace = TERMS.grace_s,
+    retries: Retries = TERMS.retries,
+    resumes: Resumes = TERMS.resumes,
+    memory_mb: Memory = None,
+    cpu_s: Processor = None,
+    wall_s: Wall = None,
+    tmp_mb: Temporary = None,
+    processes: Processes = None,
+    threads: Threads = None,
     seed: Annotated[int, typer.Option(help="Seed of the initial model and of the training.")] = 0,
     set_: Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE, a hyper-parameter.")] = None,
     validation_fraction: Annotated[
@@ -63,6 +85,9 @@ def run(
     """
     from archipel.researcher import connect
 
+    limits = worker_limits(
+        memory_mb=memory_mb, cpu_s=cpu_s, wall_s=wall_s, tmp_mb=tmp_mb, processes=processes, threads=threads
+    )
     if not description:
         typer.echo("no --description: the people who must approve read that the researcher gave no purpose", err=True)
     with connect(server, token=token, ca=authority, proxy=proxy) as federation, warnings.catch_warnings():
@@ -81,6 +106,10 @@ def run(
             quorum=quorum,
             deadline=deadline,
             patience=read_patience(patience),
+            grace=grace,
+            retries=retries,
+            resumes=resumes,
+            limits=limits,
             baselines=baselines,
             validation_fraction=validation_fraction,
             seed=seed,
@@ -96,7 +125,7 @@ def run(
         for sentence in experiment.lacking:
             typer.echo(sentence, err=True)
         if as_json:
-            experiment.screen = _quiet
+            experiment.screen = quiet
         experiment.run()
         document = experiment.document()
         scores, ended_early = _scores(document.baselines), document.ended_early
@@ -125,16 +154,6 @@ def _chosen(given: list[str] | None) -> Wanted:
         if names.count(name) > 1:
             raise BadInput(f"--site {name}", "is given twice", "name each site once; a job asks for one dataset of it")
     return {name: dataset or None for name, _, dataset in pairs}
-
-
-def _quiet() -> LogScreen:
-    import io
-
-    from rich.console import Console
-
-    from archipel.researcher.display import LogScreen
-
-    return LogScreen(Console(file=io.StringIO()))
 
 
 def _scores(measured: BaselinesView) -> list[ModelScores]:

@@ -59,8 +59,11 @@ def as_document(scores: Sequence[ModelScores]) -> list[dict[str, JsonValue]]:
     return [one.model_dump(mode="json") for one in scores]
 
 
-def arguments(texts: Sequence[str] | None) -> dict[str, Value]:
-    """Hyper-parameters given as NAME=VALUE. Raises BadInput for another text."""
+def arguments(texts: Sequence[str] | None, option: str = "--set ") -> dict[str, Value]:
+    """Hyper-parameters given as NAME=VALUE, each once. Raises BadInput for another text.
+
+    ``option`` stands before each of them on the command line, with its blank.
+    """
     import json
 
     from archipel.vocabulary import BadInput
@@ -69,7 +72,9 @@ def arguments(texts: Sequence[str] | None) -> dict[str, Value]:
     for text in texts or ():
         name, equals, value = text.partition("=")
         if not (name and equals):
-            raise BadInput(f"--set {text}", "is not NAME=VALUE", "give for example --set learning_rate=0.01")
+            raise BadInput(f"{option}{text}", "is not NAME=VALUE", f"give for example {option}learning_rate=0.01")
+        if name in values:
+            raise BadInput(f"{option}{text}", f"gives {name} a second value", "give each hyper-parameter one value")
         try:
             values[name] = json.loads(value)
         except (ValueError, RecursionError):

@@ -150,9 +150,9 @@ class Plan:
     def evaluate(self, models: Sequence[Mapping[str, Array]], context: Context) -> dict[str, MetricSum]:
         """Metric sums over the validation subjects for one model, or for the ensemble of several.
 
-        An ensemble may have thousands of models. Go through them in order, ``for model in models``, as often as you
-        need, and keep what each predicts and not its arrays: a model is read when it is asked for, and read again when
-        asked for again.
+        An ensemble may have thousands of models. Go through them in order, ``for model in models``, at most once for
+        each sample that you validate on, and keep what each predicts and not its arrays: a model is read when it is
+        asked for, and read again when asked for again.
         """
         return {}
 

@@ -36,12 +36,27 @@ class ReadInTurn(Sequence[T]):
         return self._read(self._numbers[index])
 
 
-def is_next(number: int, before: int, count: int) -> bool:
-    """Whether a model of an ensemble of ``count`` may be read after ``before``, -1 at first: the next one, the first
-    after the last, or the same again. A site fetches what it does not have: by any other order a plan could tell the
-    server something.
+class ReadingOrder:
+    """Which model of an ensemble may be read next: the next one, the first after the last, or the same again.
 
-    >>> is_next(0, -1, 3), is_next(2, 0, 3), is_next(0, 2, 3), is_next(2, 2, 3)
-    (True, False, True, True)
+    A site fetches what it does not have: in any other order a plan could tell the server something. How often the plan
+    goes through the ``count`` models tells something too. It needs to do so once for each batch of samples that it
+    validates on, so ``times`` is the number of these samples, and what is left is counted (``privacy/capacity.py``).
+
+    >>> order = ReadingOrder(3, times=1)
+    >>> [order.allows(number) for number in (0, 0, 2, 1, 2, 0)]
+    [True, True, False, True, True, False]
     """
-    return number in (before, (before + 1) % count)
+
+    def __init__(self, count: int, times: int) -> None:
+        self._count, self._left, self._before = count, count * times, -1
+
+    def allows(self, number: int) -> bool:
+        """Whether this model may be read now; if so it is the last one that was read."""
+        if number == self._before:
+            return True
+        if not self._left or number != (self._before + 1) % self._count:
+            return False
+        self._left -= 1
+        self._before = number
+        return True

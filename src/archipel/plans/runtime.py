@@ -28,7 +28,7 @@ from archipel.data import (
     with_declared_columns,
 )
 from archipel.plans.base import Array, Context, Model, Plan, TrainingResult, derive_seed
-from archipel.plans.in_turn import ReadInTurn, is_next
+from archipel.plans.in_turn import ReadingOrder, ReadInTurn
 from archipel.plans.partition import frozen_changed, parts_of, same_bits
 from archipel.tensors import decode, encode, is_finite, schema_of, views
 from archipel.vocabulary import (
@@ -169,16 +169,13 @@ class PlanRuntime:
         training_pass = (
             task.passes[0] if task.passes else TrainingPass(round=task.key.round, arguments=self.job.arguments)
         )
-        before = -1
+        order = ReadingOrder(len(models), times=self._samples.validation)
 
         def read(number: int) -> Model:
-            nonlocal before
-            if not is_next(number, before, len(models)):
-                remedy = "go through them from the first to the last: for model in models"
-                raise ArchipelError(
-                    "the models of an ensemble", "were read out of order", remedy, code=ErrorCode.PLAN_ERROR
-                )
-            before = number
+            if not order.allows(number):
+                cause = "were read out of order, or more often than there are samples to validate on"
+                remedy = "go through them from the first to the last, at most once for each batch: for model in models"
+                raise ArchipelError("the models of an ensemble", cause, remedy, code=ErrorCode.PLAN_ERROR)
             return self._whole(views(self.job.tensors, models[number]))
 
         tensor_files = ReadInTurn(len(models), read)

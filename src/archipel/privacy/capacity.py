@@ -37,7 +37,9 @@ class Measured:
 
 def reported_bytes(job: Job, site: Measured) -> int:
     """The most bytes that a plan can tell in one attempt beside its weights, at such a site."""
-    return max(_bytes(updates(job, kind, site) + failures(job)) for kind in TaskKind)
+    return max(
+        _bytes((updates(job, kind, site) + failures(job)) * readings(job, kind, site.validation)) for kind in TaskKind
+    )
 
 
 def updates(job: Job, kind: TaskKind, site: Measured) -> int:
@@ -85,6 +87,14 @@ def _sums(most: int, smallest: int | None = None) -> int:
     """How many different sums of a metric there are, none at all among them."""
     alone = most + 1 if smallest is None else min(most + 1, smallest)
     return 1 + FLOATS * (alone + (most + 1 - alone) * SQUARES)
+
+
+def readings(job: Job, kind: TaskKind, validation: int) -> int:
+    """In how many ways a plan can read the models of its task: a site fetches those of an ensemble as they are read, in
+    their order and at most once for each sample to validate on (``plans/in_turn.py:ReadingOrder``).
+    """
+    ensemble = kind is TaskKind.EVALUATE and job.baselines.ensemble
+    return 1 + validation * len(job.sites) if ensemble else 1
 
 
 def most_seconds(job: Job, passes: int) -> int:

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 from archipel.governance import job_hash
 from archipel.plans.imports import PlanImports, imports_of
 from archipel.plans.job_builder import Draft
-from archipel.plans.packaging import PackagedPlan, declared
 from archipel.researcher import packages, plots, tables
 from archipel.researcher.ancestry import ancestors
 from archipel.researcher.connection import Connection
 from archipel.researcher.display import Display, choose_screen
 from archipel.researcher.experiment_result import experiment_result
+from archipel.researcher.job_blobs import frozen_part, plan_of
 from archipel.researcher.model_card import model_card
 from archipel.researcher.model_files import check_bytes, place_for, write_model
 from archipel.researcher.progress import Progress, draft_html
@@ -36,7 +36,7 @@ from archipel.transport.rest import (
     RoundView,
     Submission,
 )
-from archipel.vocabulary import ArchipelError, Conflict, ErrorCode, Job, NotFound, Thing, Value
+from archipel.vocabulary import ArchipelError, Conflict, ErrorCode, Job, NotFound, Thing, Value, check_arguments
 from archipel.vocabulary.states import ApprovalState, ControlVerb, ExperimentState
 
 if TYPE_CHECKING:
@@ -177,13 +177,21 @@ class Experiment:
 
     def step(self) -> DataFrame:
         """Run one round, measure its model, then pause; the round's rows of ``history``."""
-        before = self.document().round
-        self._control(ControlVerb.STEP)
-        with self.screen() as screen:
-            watch(self._connection, self.name, _has_stopped, screen)
+        number = self.document().round + 1
+        self._run_step()
         found = self.history
-        rows: DataFrame = found[found["round"] == before + 1].reset_index(drop=True)
+        rows: DataFrame = found[found["round"] == number].reset_index(drop=True)
         return rows
+
+    def step_once(self) -> RoundView:
+        """The same without pandas: the round's record. Raises ArchipelError, with the reason, if it did not count."""
+        number = self.document().round + 1
+        document = self._run_step()
+        rounds = self.rounds()
+        done = [attempt for attempt in rounds if attempt.round == number and attempt.is_committed]
+        if not done:
+            raise unfinished(document, rounds[-1:])
+        return done[-1]
 
     def pause(self) -> str:
         """Pause after the round that is open."""
@@ -211,12 +219,14 @@ class Experiment:
         with self.screen() as screen:
             return watch(self._connection, self.name, _has_stopped, screen).state
 
-    def set(self, **values: Value) -> dict[str, Value]:
+    def set(self, /, **values: Value) -> dict[str, Value]:
         """Change hyper-parameters for the rounds to come, inside the bounds that the sites approved.
 
-        Returns every hyper-parameter's value. Raises BadInput for an unknown name or a broken bound.
+        Returns every hyper-parameter's value. Raises BadInput, before anything is sent, for an unknown name or a value
+        outside its bounds.
         """
         path = f"{self._path}/arguments"
+        check_arguments(self.job.parameters, values)
         return self._connection.ask(ExperimentView, "PATCH", path, Arguments(arguments=values)).arguments
 
     # Its results
@@ -323,7 +333,7 @@ class Experiment:
         data = self.whole(data)
         records = kept[which], self.document(), self.rounds(), software
         card = model_card(self.job, self.job_hash, *records, blob_hash(data), ancestors(self._connection, self.job))
-        write_model(target, data, card=card, plan=self._plan().files)
+        write_model(target, data, card=card, plan=plan_of(self._connection, self._path, self.job).files)
         return target
 
     def whole(self, trained: bytes) -> bytes:
@@ -331,7 +341,7 @@ class Experiment:
 
         Raises ArchipelError (code trust) for a frozen part that is not the one that the sites approved.
         """
-        return joined(trained, self._frozen_part())
+        return joined(trained, frozen_part(self._connection, self._path, self.job))
 
     def __repr__(self) -> str:
         asked = ", ".join(f"{entry.site} ({entry.dataset})" for entry in self.job.roster)
@@ -351,28 +361,16 @@ class Experiment:
             )
         return f"/v1/experiments/{self.name}"
 
-    def _plan(self) -> PackagedPlan:
-        """The job's plan from the server, proven by the hashes that the sites approved."""
-        named = self.job.plan.files
-        texts = [(path, self._blob(named[path])) for path in self.job.plan.paths]
-        return declared(self.job.plan, texts)
-
-    def _frozen_part(self) -> bytes | None:
-        """The tensor file of the model's frozen part, proven by the hash that the sites approved."""
-        if self.job.frozen is None:
-            return None
-        data = self._blob(self.job.frozen.blob)
-        check_bytes(Thing("frozen part of the model", self.name), data, self.job.frozen.blob)
-        return data
-
-    def _blob(self, blob: str) -> bytes:
-        return self._connection.download(f"{self._path}/blobs/{blob}")
-
     def _models(self) -> list[ModelView]:
         return self._connection.ask_all(ModelView, f"{self._path}/models")
 
     def _control(self, verb: ControlVerb) -> str:
         return self._connection.ask(ExperimentView, "POST", f"{self._path}/{verb}").state
+
+    def _run_step(self) -> ExperimentView:
+        self._control(ControlVerb.STEP)
+        with self.screen() as screen:
+            return watch(self._connection, self.name, _has_stopped, screen)
 
     def _check_hash(self, document: ExperimentView) -> None:
         if document.job_hash != self.job_hash:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Self
 
 from archipel.plans import Plan, StartingModel, load_own, package
 from archipel.plans.job_builder import draft
+from archipel.researcher.checked_terms import checked
 from archipel.researcher.connection import Connection
 from archipel.researcher.experiment import Experiment
 from archipel.researcher.site_selection import Wanted, choose
@@ -346,16 +347,8 @@ def _terms(
             "are not lengths of time",
             "give seconds",
         )
-    return RoundTerms(
-        rounds=rounds,
-        quorum=quorum,
-        deadline_s=deadline,
-        grace_s=grace,
-        retries=retries,
-        resumes=resumes,
-        measurements=measurements,
-        patience=patience,
-    )
+    given = {"rounds": rounds, "quorum": quorum, "retries": retries, "resumes": resumes, "measurements": measurements}
+    return checked(RoundTerms, given | {"deadline_s": deadline, "grace_s": grace, "patience": patience})
 
 
 def _column(column: DisclosedColumn) -> str:

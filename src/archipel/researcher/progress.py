@@ -199,11 +199,14 @@ def sparkline(values: list[float], width: int = 40) -> str:
     return "".join(_BARS[min(len(_BARS) - 1, int((value - low) / span * len(_BARS)))] for value in shown)
 
 
+def last_line(detail: str) -> str:
+    """One line of an error's full text, quoted: its last, which names the error."""
+    lines = [line.strip() for line in detail.split("\n") if line.strip()]
+    return quote(lines[-1][:300]) if lines else "an empty text"
+
+
 def _released(body: ErrorReleased) -> str:
-    """One line of an error's full text: its last, which names the error."""
-    lines = [line.strip() for line in body.detail.split("\n") if line.strip()]
-    last = quote(lines[-1][:300]) if lines else "an empty text"
-    return f"{body.site} released its error text of round {body.round}: {last} (in full: .failures)"
+    return f"{body.site} released its error text of round {body.round}: {last_line(body.detail)} (in full: .failures)"
 
 
 def _number(value: float | None) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import html
 import re
 import unicodedata
+from itertools import groupby
 
 _HIDDEN = frozenset(("Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"))
 _BLANKS = (
@@ -17,9 +18,14 @@ _BLANKS = (
 """Invisible letters, marks and symbols, and every space but the usual one, as ranges. Python accepts some of them in
 names: U+3164."""
 _BLANK = re.compile("[" + "".join(f"{chr(first)}-{chr(last)}" for first, last in _BLANKS) + "]")
-_MARK = r"[\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]"
-_OVERLAY = re.compile(rf"(?<!\S){_MARK}+|{_MARK}{{4,}}")
-"""Marks that are drawn over other text: without a letter of their own, or more than languages set on one."""
+_MARKS = frozenset(("Mn", "Me"))
+_MAYBE_MARKS = re.compile(r"(?<!\S)[^\w\s\x00-\x7f]+|[^\w\s\x00-\x7f]{4,}")
+"""Where marks may be that are drawn over other text: without a letter of their own, or several on one. Letters, digits
+and blanks are none of them."""
+_OF_ANY_LETTER = re.compile(r"[\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]{4}")
+"""More marks of Latin, Greek, Cyrillic and symbols than a language sets on one letter."""
+_STACK = 6
+"""More marks of any script than a language sets on one letter: Hebrew with its accents has five."""
 _WORD = re.compile(r"[\w/%°^*+.-]+")
 
 BAR = "| "
@@ -35,9 +41,10 @@ def escape_hidden(text: str, keep: str = "") -> str:
     'ok\\x1b[2J\\u202e'
     """
     # Whatever Python calls printable is visible, but for the blanks; long texts are mostly ASCII, which has neither.
-    for pattern in () if text.isascii() else (_BLANK, _OVERLAY):
-        if pattern.search(text):
-            text = pattern.sub(lambda found: _escaped(found[0]), text)
+    if not text.isascii():
+        if _BLANK.search(text):
+            text = _BLANK.sub(lambda found: _escaped(found[0]), text)
+        text = _MAYBE_MARKS.sub(_marks_written_out, text)
     if text.isprintable():
         return text
     return "".join(one if one in keep or one.isprintable() else _written_out(one) for one in text)
@@ -89,6 +96,18 @@ def quote_lines(text: str) -> str:
     """
     lines = escape_hidden_lines(text.replace("\r\n", "\n")).split("\n")
     return "\n".join(f"{BAR}{line}" for line in lines)
+
+
+def _marks_written_out(found: re.Match[str]) -> str:
+    """What was found, with each stretch of marks written out that has no letter, or is too high for one."""
+    parts: list[str] = []
+    at_blank = found.start() == 0 or found.string[found.start() - 1].isspace()
+    for are_marks, characters in groupby(found[0], lambda one: unicodedata.category(one) in _MARKS):
+        part = "".join(characters)
+        alone = at_blank and not parts
+        overlaid = are_marks and (alone or len(part) >= _STACK or _OF_ANY_LETTER.search(part))
+        parts.append(_escaped(part) if overlaid else part)
+    return "".join(parts)
 
 
 def _written_out(character: str) -> str:

@@ -175,6 +175,17 @@ time.sleep(0.3)
 """
 
 
+ENDED = """
+import os, time
+child, until = 0, time.monotonic() + 3
+while child == 0 and time.monotonic() < until:
+    # Says nothing of a process as long as any of its threads lives.
+    child, status = os.waitpid(-1, os.WNOHANG)
+    time.sleep(0.01)
+said = os.path.getsize("/tmp/beat"), os.WTERMSIG(status) if child else None
+"""
+
+
 @pytest.mark.parametrize("pause", [0.01, 0.0])
 @pytest.mark.parametrize("keeper", ["kernel", "agent"])
 async def test_a_process_whose_first_thread_has_ended_does_not_outlive_the_task(
@@ -183,14 +194,11 @@ async def test_a_process_whose_first_thread_has_ended_does_not_outlive_the_task(
     if keeper == "agent":
         monkeypatch.setattr(groups, "make", lambda *_: None)
     worker = await Sandbox.start(world.spec)
-    count = "import os; said = os.path.getsize('/tmp/beat')"
     try:
         await worker.prepare()
         await world.run(worker, f"pause = {pause}\n{HIDDEN}")
-        first = await world.say(worker, count)
-        await asyncio.sleep(0.3)
-        assert first > 0
-        assert await world.say(worker, count) == first
+        beats, signalled = await world.say(worker, ENDED)
+        assert beats > 0 and signalled == signal.SIGKILL
     finally:
         await worker.kill()
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_what_a_worker_can_say import forged
+from test_what_a_worker_can_say import TALK, forged
 
 from archipel.site.execution.training import MOST_MODELS, ModelCache
 from archipel.site.sandbox import Sandbox, SandboxedWorker, SharedBuffer, WorkerTaskFailed
@@ -123,10 +123,10 @@ async def test_the_time_that_a_model_takes_to_arrive_is_not_the_workers_but_read
     finally:
         await worker.kill()
     (tmp_path / "again").mkdir()
-    world, worker = await prepared(tmp_path / "again", f"list(models)\n{SUM}", wall_s=4)
+    world, worker = await prepared(tmp_path / "again", f"models[0]\n{SUM}", wall_s=4)
     try:
         with pytest.raises(WorkerTaskFailed) as failed:
-            await two(world, worker, [0, 0, 3, 3])
+            await two(world, worker, [0, 0, 5])
         assert failed.value.failure.code is ErrorCode.LIMIT_TIME
     finally:
         await worker.kill()
@@ -164,6 +164,38 @@ async def test_a_model_that_is_not_the_tasks_or_not_the_next_is_not_given(
         assert worker.alive is alive
     finally:
         await worker.kill()
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "for _ in range(10_000): list(models)",
+        f"""{TALK}
+number = 0
+while True:
+    say(json.dumps({{"type": "need-model", "number": number % 2}}))
+    channel.recvmsg(1 << 16, 1 << 12)
+    number += 1
+""",
+    ],
+    ids=["by its sequence", "by words of its own"],
+)
+async def test_an_ensemble_is_read_at_most_once_for_each_sample(tmp_path: Path, code: str) -> None:
+    world, worker = await prepared(tmp_path, code)
+    held, asked = SharedBuffer.holding(frame(1)), []
+
+    async def model(number: int) -> SharedBuffer:
+        asked.append(number)
+        return held
+
+    try:
+        with pytest.raises(WorkerTaskFailed) as failed:
+            await worker.evaluate(ensemble(world, [blob_hash(b"0"), blob_hash(b"1")]), model)
+        assert failed.value.failure.code is ErrorCode.PLAN_ERROR
+        assert asked == [0, 1] * worker._samples.validation
+    finally:
+        await worker.kill()
+        held.close()
 
 
 async def test_a_model_is_not_given_after_its_evaluation(tmp_path: Path) -> None:

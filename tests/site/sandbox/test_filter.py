@@ -63,6 +63,17 @@ def test_every_listed_call_is_refused(machine: str) -> None:
 
 
 @pytest.mark.parametrize("machine", MACHINES)
+def test_futexes_are_those_that_threads_and_locks_of_processes_use(machine: str) -> None:
+    """What another sandbox hears by a futex stays as slow as one thread for each (see ``measure_channels.py``)."""
+    column = MACHINES[machine][0]
+    wait, wake, private = 0, 1, 128
+    for operation in (wait, wake, wait | private, wake | private):
+        assert judged(machine, (202, 98)[column], 0, operation) == ALLOW
+    for number in (449, 454, 455, 456):
+        assert judged(machine, number) == REFUSE | errno.ENOSYS
+
+
+@pytest.mark.parametrize("machine", MACHINES)
 def test_no_new_namespace_is_made_by_clone(machine: str) -> None:
     clone = CLONE[MACHINES[machine][0]]
     for bit in (0x00020000, 0x02000000, 0x04000000, 0x08000000, 0x10000000, 0x20000000, 0x40000000):

@@ -39,6 +39,9 @@ from archipel.vocabulary.bounds import LONGEST_JOB
 
 _log = structlog.get_logger("archipel.agent")
 
+SHORT_JOB = 256 << 10
+"""Bytes of a job that is read in a tenth of a second: some 4,000 tensors."""
+
 
 class Agent:
     """One site's agent over one link."""
@@ -50,7 +53,8 @@ class Agent:
         self.tasks = TasksUnderWay(site, self._store, link, self._beside)
         self._listed: tuple[opt_outs.OptOutLine, ...] = ()
         self._aside: set[asyncio.Task[Any]] = set()
-        self._offering = asyncio.Lock()
+        self._turns = (asyncio.Lock(), SHORT_JOB), (asyncio.Lock(), LONGEST_JOB)
+        self._keeping = asyncio.Lock()
         self._stopped: list[tuple[str, str]] = []
 
     def start(self) -> None:
@@ -120,30 +124,47 @@ class Agent:
         task.add_done_callback(done)
 
     async def _offered(self, offer: JobOffer) -> None:
-        # One at a time: whether another offer fits is known when the one before is kept.
-        async with self._offering:
-            plan = await asyncio.to_thread(offers.known_plan, self.site.database, offer.experiment, offer.job_hash)
-            if plan is not None:
-                await self._fetch_plan(offer.experiment, plan)
-                await asyncio.to_thread(offers.note_asker, self.site.database, offer.experiment, offer.asked_by)
-            else:
-                document = await self._fetch_job(offer)
-                job = await asyncio.to_thread(offers.read_offer, offer.experiment, offer.job_hash, document)
-                await asyncio.to_thread(offers.check_offer, self.site, job, document)
-                await self._fetch_plan(offer.experiment, job.plan.files)
-                await asyncio.to_thread(offers.check_packages, self.site.blobs, job)
-                await asyncio.to_thread(offers.record, self.site, job, offer.asked_by, document=document)
-        await self.decided()
+        # A long job takes seconds to read. The long ones wait for each other, and the short ones for none of them.
+        for turn, longest in self._turns:
+            async with turn:
+                if await self._known(offer) or await self._kept(offer, longest):
+                    await self.decided()
+                    return
+        cause = f"its job has more than {LONGEST_JOB} bytes"
+        raise Refused(Thing("experiment", offer.experiment), cause, "it was not taken on")
 
-    async def _fetch_job(self, offer: JobOffer) -> bytes:
-        """Fetch the document of a job that is not here, if it is not too long for one."""
+    async def _known(self, offer: JobOffer) -> bool:
+        """Whether this very job is here already; what is missing of its plan is fetched then."""
+        plan = await asyncio.to_thread(offers.known_plan, self.site.database, offer.experiment, offer.job_hash)
+        if plan is None:
+            return False
+        async with self._keeping:
+            await self._fetch_plan(offer.experiment, plan)
+        await asyncio.to_thread(offers.note_asker, self.site.database, offer.experiment, offer.asked_by)
+        return True
+
+    async def _kept(self, offer: JobOffer, longest: int) -> bool:
+        """Fetch, check and keep a job that is not here; False if it has more than ``longest`` bytes."""
+        document = await self._fetch_job(offer, longest)
+        if document is None:
+            return False
+        job = await asyncio.to_thread(offers.read_offer, offer.experiment, offer.job_hash, document)
+        # One at a time: whether another offer fits is known when the one before is kept.
+        async with self._keeping:
+            await asyncio.to_thread(offers.check_offer, self.site, job, document)
+            await self._fetch_plan(offer.experiment, job.plan.files)
+            await asyncio.to_thread(offers.check_packages, self.site.blobs, job)
+            await asyncio.to_thread(offers.record, self.site, job, offer.asked_by, document=document)
+        return True
+
+    async def _fetch_job(self, offer: JobOffer, longest: int) -> bytes | None:
+        """The document of a job; None, and no more is fetched, as soon as it has more than ``longest`` bytes."""
         document = bytearray()
         async with contextlib.aclosing(self.link.fetch(offer.job_hash)) as chunks:
             async for chunk in chunks:
                 document += chunk
-                if len(document) > LONGEST_JOB:
-                    cause = f"its job has more than {LONGEST_JOB} bytes"
-                    raise Refused(Thing("experiment", offer.experiment), cause, "it was not taken on")
+                if len(document) > longest:
+                    return None
         return bytes(document)
 
     async def _fetch_plan(self, experiment: str, files: Mapping[str, str]) -> None:

@@ -17,9 +17,9 @@ from archipel.governance import (
     SitePolicy,
     check_approval,
     check_withdrawal,
-    job_hash,
 )
 from archipel.site.approval.policy_objections import policy_objections, samples_for
+from archipel.site.approval.stored_jobs import stored_job, stored_job_hash
 from archipel.site.cohorts import stored_cohorts
 from archipel.site.state import OfferState, StateFolder, schema
 from archipel.site.withdrawals import withdrawals
@@ -170,14 +170,14 @@ def _proven(stored: _Stored, identity_key: str, cohort_key: bytes) -> Authorisat
     """
     thing = Thing("experiment", stored.experiment)
     try:
-        job = Job.model_validate_json(stored.job)
+        job = stored_job(stored.job)
         approval = Approval.model_validate_json(stored.approval)
         cohort = stored.cohort.cohort()
         hashed = cohort_hash(cohort, cohort_key)
         signed = [SignedWithdrawal.model_validate_json(body) for body in stored.withdrawn.signed]
     except ValueError as error:
         raise _tampered(thing, "a stored document cannot be read") from error
-    if job_hash(job) != stored.job_hash or job.experiment != stored.experiment:
+    if stored_job_hash(stored.job) != stored.job_hash or job.experiment != stored.experiment:
         raise _tampered(thing, "the stored job is not the one that was approved")
     if (approval.experiment, approval.site) != (stored.experiment, stored.site):
         raise _tampered(thing, "its approval is for something else")

@@ -93,13 +93,18 @@ MISSING: dict[str, tuple[int | None, int | None]] = {
     "statfs": (137, 43),
     "fstatfs": (138, 44),
     "timer_create": (222, 107),
+    "futex_waitv": (449, 449),
+    "futex_wake": (454, 454),
+    "futex_wait": (455, 455),
+    "futex_requeue": (456, 456),
 }
 """Answered as by a kernel without them, so that libraries fall back: from clone3 to clone, whose flags a filter can
 read, and from anonymous files, which are in no process's count as long as no process maps them, to files in sized
 folders. The others tell what happens outside: which shared files are opened (inotify) or in memory (cachestat, preadv2
 with RWF_NOWAIT), which names were looked up (openat2 with RESOLVE_CACHED), how many processes there are (sysinfo, the
 number of a pidfd) and how full the disk is (statfs). A timer can send SIGCONT to its own process, which would wake a
-frozen worker.
+frozen worker. No C library uses the newer calls for futexes, by which one thread waits on 128 of them: two sandboxes
+share those on pages of files that both see.
 """
 
 DONE: dict[str, tuple[int, int]] = {

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import structlog
 
 from archipel.data import SampleCounts, count_samples
-from archipel.plans.in_turn import is_next
+from archipel.plans.in_turn import ReadingOrder
 from archipel.plans.runtime import Outcome
 from archipel.site.sandbox import tree
 from archipel.site.sandbox.dialogue import Dialogue, Gone, Malformed, NotFinite
@@ -200,11 +200,10 @@ class SandboxedWorker:
 
         Its wall time is not counted while a model is fetched, but only as often as there are models.
         """
-        asked, last = 0, -1
+        asked, order = 0, ReadingOrder(count, times=self._samples.validation)
         while isinstance(reply, NeedModel):
-            if not is_next(reply.number, last, count):
+            if not order.allows(reply.number):
                 raise await self._misbehaved(f"asked for model {reply.number} of an ensemble of {count} out of turn")
-            last = reply.number
             with self._watch.paused() if asked < count else contextlib.nullcontext():
                 buffer = await model(reply.number)
             asked += 1
