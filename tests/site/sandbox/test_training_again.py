@@ -141,9 +141,9 @@ def starting(monkeypatch: pytest.MonkeyPatch, *programs: list[str] | None) -> li
     started: list[int] = []
     real, left = command.worker_arguments, list(programs)
 
-    def arguments(channel: int) -> list[str]:
+    def arguments(channel: int, sandboxed: bool) -> list[str]:
         started.append(channel)
-        return (left.pop(0) if left else None) or real(channel)
+        return (left.pop(0) if left else None) or real(channel, sandboxed)
 
     monkeypatch.setattr(command, "worker_arguments", arguments)
     return started
