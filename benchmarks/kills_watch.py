@@ -205,10 +205,15 @@ def sandboxes(folder: Path) -> list[int]:
     return sorted((pid for pid in found if parent(pid) not in found), key=_began)
 
 
-def left_behind(lab: LocalFederation) -> list[int]:
-    """The sandboxes of a federation that no running agent has."""
+def left_behind(lab: LocalFederation, seconds: float = 30.0) -> list[int]:
+    """The sandboxes of a federation that no running agent has, and that do not end by themselves in these seconds."""
+    until = time.monotonic() + seconds
     agents = {site.running.pid for site in lab.sites.values()}
-    return [pid for pid in sandboxes(lab.folder) if parent(pid) not in agents and (_stat(pid) or "X")[0] not in "ZX"]
+    while True:
+        found = [pid for pid in sandboxes(lab.folder) if parent(pid) not in agents]
+        if not found or time.monotonic() > until:
+            return found
+        time.sleep(0.2)
 
 
 def parent(pid: int) -> int:
