@@ -52,7 +52,13 @@ def test_a_wheel_has_no_benchmark_and_its_command_says_where_they_are(tmp_path: 
 
 @pytest.mark.parametrize(
     ("command", "name"),
-    [("round", "bench_round"), ("training", "bench_training"), ("data", "bench_data"), ("size", "bench_size")],
+    [
+        ("round", "bench_round"),
+        ("training", "bench_training"),
+        ("data", "bench_data"),
+        ("size", "bench_size"),
+        ("kills", "bench_kills"),
+    ],
 )
 def test_a_checkout_has_the_benchmark_of_each_command(command: str, name: str) -> None:
     found = bench._benchmark(name)

@@ -82,6 +82,20 @@ def size(
     _print(_benchmark("bench_size").bench_size(rows, volumes, folder), as_json)
 
 
+@app.command()
+def kills(
+    seed: Annotated[int, typer.Option(min=0, help="The seed that draws what is killed, and when.")] = 0,
+    kills: Annotated[int, typer.Option("--kills", min=1, help="Number of kills in all.")] = 100,
+    per_run: Annotated[int, typer.Option("--per-run", min=1, help="Number of kills in one run of the plan.")] = 6,
+    folder: Annotated[
+        Path | None, typer.Option(help="The folder for temporary files (by default the system's).")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """kill -9 of server, agents and workers at drawn moments of a small plan: each run must end with the same model."""
+    _print(_benchmark("bench_kills").bench_kills(seed, kills, per_run, folder), as_json)
+
+
 def _benchmark(name: str) -> ModuleType:
     """The module of that name in the checkout that this command runs from; raises NotFound where there is none."""
     folder = Path(__file__).resolve().parents[3] / "benchmarks"

@@ -16,7 +16,7 @@ import ordinary_user
 import pytest
 
 import archipel
-from archipel.site.sandbox import Sandbox, WorkerTaskFailed, command, groups, trial
+from archipel.site.sandbox import Sandbox, WorkerTaskFailed, command, groups, tree, trial
 from archipel.site.sandbox.identities import CLAIMS, Identity
 from archipel.site.worker.landlock import landlock_version
 from archipel.vocabulary import ArchipelError, BadInput, ErrorCode
@@ -67,6 +67,23 @@ async def test_a_trial_that_is_killed_is_made_again_and_not_for_ever(
             await trial.check()
         assert refused.value.code is ErrorCode.SANDBOX
     assert made.read_text().count("trial") == (2 if times == 1 else 3)
+
+
+@pytest.mark.processes
+async def test_a_trial_that_is_killed_while_it_begins_leaves_nothing_that_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, left = tmp_path / "made", tmp_path / "left"
+    broken = tmp_path / "bwrap"
+    broken.write_text(f"#!/bin/sh\n[ -e {made} ] && exit 0; touch {made}; sleep 60 & echo $! > {left}; kill -9 $$\n")
+    broken.chmod(0o755)
+    monkeypatch.setattr(trial.shutil, "which", lambda name: str(broken))
+    await asyncio.wait_for(trial.check(), 30)
+    for _ in range(500):
+        if tree.has_ended(int(left.read_text())):
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("what the trial left behind still runs")
 
 
 def others_may_read(path: str) -> bool:

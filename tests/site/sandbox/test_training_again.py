@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -158,6 +160,40 @@ async def test_a_worker_that_is_killed_while_it_starts_costs_no_round(
     started = starting(monkeypatch, KILLED)
     assert (await trial.run("model['weight'][:] = 5"))["weight"].tolist() == [5.0] * 4
     assert len(started) == 2 and trial.starts() == 1 and trial.fetched == 1
+
+
+def whose_command_line_names(place: Path) -> list[int]:
+    """Every process of this machine with a path below ``place`` among its words, whoever its parent is."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                if f"{place}/".encode() in (folder / "cmdline").read_bytes():
+                    found.append(int(folder.name))
+    return found
+
+
+# Bubblewrap's child dies with it only once the sandbox is made: before that it goes on, or waits without end.
+@pytest.mark.parametrize("left", ['"$@"', 'sh -c "sleep 100; :" "$0"'])
+async def test_a_first_process_that_is_killed_before_the_sandbox_is_made_leaves_nothing(
+    trial: Trial, monkeypatch: pytest.MonkeyPatch, left: str
+) -> None:
+    real, started, used = command.bubblewrap_arguments, [], trial.site.folder / "site.toml"
+
+    def arguments(**given: Any) -> list[str]:
+        started.append(given)
+        killed = ["/bin/sh", "-c", f"{left} & kill -9 $$", str(used)]
+        return [*killed, *real(**given)] if len(started) == 1 else real(**given)
+
+    monkeypatch.setattr(command, "bubblewrap_arguments", arguments)
+    assert (await asyncio.wait_for(trial.run("model['weight'][:] = 5"), 60))["weight"].tolist() == [5.0] * 4
+    assert len(started) == 2 and trial.starts() == 1, "what outlived its first process is not used"
+    for _ in range(1000):
+        # It imports to the end before it sees that its agent has given it up.
+        if set(whose_command_line_names(trial.site.folder)) <= set(tree.descendants(os.getpid())):
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError("what outlived its first process still runs")
 
 
 @pytest.mark.parametrize("program", [KILLED, ["/bin/sh", "-c", "echo no memory left >&2; exit 1"]])

@@ -23,13 +23,15 @@ from archipel.site.sandbox.resources import Resources
 from archipel.site.sandbox.spec import NO_SANDBOX, SandboxSpec, WorkerTaskFailed
 from archipel.site.sandbox.staging import StagedFiles
 from archipel.site.sandbox.worker import SandboxedWorker, failed
-from archipel.site.worker import COHORT, Ready, Start, landlock_version
+from archipel.site.worker import COHORT, FromWorker, Ready, Start, landlock_version
 from archipel.tensors import blob_hash
 from archipel.vocabulary import ArchipelError, ErrorCode, Thing
 
 _log = structlog.get_logger("archipel.sandbox")
 READY_S = 120.0
 """How long a worker may take until it is ready; no line of a plan runs in that time."""
+_LOOK_S = 0.05
+"""How often it is looked whether the sandbox's first process still lives while its worker starts."""
 _ENDED_S = 5.0
 """How long the sandbox may take to end after its worker, so that its exit status can be read."""
 _TOOLS = ("bwrap: ", "setpriv: ")
@@ -100,7 +102,9 @@ async def _started(spec: SandboxSpec, sandboxed: bool, resources: Resources) -> 
     except BaseException:
         if process is not None:
             tree.kill_tree(process.pid)
+            tree.kill_group(process.pid)
             await asyncio.to_thread(process.wait)
+        # A worker that outlived its sandbox's first process has run nothing of the plan, and ends when it sees this.
         await dialogue.close()
         raise
 
@@ -179,8 +183,7 @@ async def _until_ready(
 ) -> None:
     try:
         async with asyncio.timeout(READY_S):
-            await dialogue.say(start)
-            reply = await dialogue.hear()
+            reply = await _answer(dialogue, start, process)
     except TimeoutError as error:
         said = resources.output.tail(400).strip()
         raise _died(
@@ -192,6 +195,30 @@ async def _until_ready(
         raise _not_started(process.poll(), resources.output.tail(400).strip(), error) from error
     if not isinstance(reply, Ready):
         raise ArchipelError("the worker", "did not report that it is ready", "report this", code=ErrorCode.INTERNAL)
+
+
+async def _answer(dialogue: Dialogue, start: Start, process: subprocess.Popen[bytes]) -> FromWorker:
+    """What the worker says to its start. Raises Gone, Malformed, and NotFinite.
+
+    The worker dies with the sandbox's first process only once bubblewrap has made the sandbox. Killed before that, the
+    first process leaves behind what nothing would freeze or measure, or what holds the socket open and never answers:
+    its end ends the start, whatever was said.
+    """
+    asking = asyncio.ensure_future(_asked(dialogue, start))
+    try:
+        while not asking.done() and process.poll() is None:
+            await asyncio.wait({asking}, timeout=_LOOK_S)
+        if process.poll() is not None:
+            raise Gone("its sandbox ended")
+        return asking.result()
+    finally:
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+
+
+async def _asked(dialogue: Dialogue, start: Start) -> FromWorker:
+    await dialogue.say(start)
+    return await dialogue.hear()
 
 
 def _not_started(status: int | None, said: str, error: Exception) -> ArchipelError | WorkerTaskFailed:

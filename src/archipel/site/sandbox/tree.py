@@ -75,6 +75,15 @@ def kill_tree(root: int, others: Iterable[int] = ()) -> None:
     signal_all(stopped, signal.SIGKILL)
 
 
+def kill_group(leader: int) -> None:
+    """SIGKILL for what is left of the process group that ``leader`` began; call it when ``leader`` has just ended.
+
+    While one process of the group lives, the kernel gives the group's number to no other.
+    """
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(leader, signal.SIGKILL)
+
+
 def living_below(root: int, spared: frozenset[int]) -> list[int]:
     """The processes below ``root`` beside the spared ones that have not ended."""
     return [pid for pid in descendants(root) if pid not in spared and not has_ended(pid)]

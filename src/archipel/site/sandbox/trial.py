@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import subprocess
 
+from archipel.site.sandbox import tree
 from archipel.site.sandbox.command import inner_namespace
 from archipel.vocabulary import ArchipelError, ErrorCode
 from archipel.vocabulary.remedies import AllowSandbox
@@ -30,7 +32,7 @@ async def check() -> None:
         trial += [*inner_namespace(), "--"]
     trial.append("/bin/true")
     for _ in range(_TRIALS):
-        status, message = await _outcome(trial)
+        status, message = await asyncio.to_thread(_outcome, trial)
         if not was_killed(status):
             break
     if status != 0:
@@ -52,17 +54,23 @@ def was_killed(status: int) -> bool:
     return status < 0 or status > 128
 
 
-async def _outcome(trial: list[str]) -> tuple[int, str]:
+def _outcome(trial: list[str]) -> tuple[int, str]:
     """The exit status of one trial, and what it wrote."""
-    process = await asyncio.create_subprocess_exec(
-        *trial, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
-    )
-    try:
-        _, message = await asyncio.wait_for(process.communicate(), _TRIAL_S)
-    except TimeoutError:
-        process.kill()
-        raise _cannot("bubblewrap", "did not answer", "run `bwrap --ro-bind / / true` by hand") from None
-    return await process.wait(), message.decode(errors="replace").strip()[:200]
+    with os.fdopen(os.memfd_create("trial"), "w+b") as said:
+        process = subprocess.Popen(
+            trial, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=said, start_new_session=True
+        )
+        try:
+            status = process.wait(_TRIAL_S)
+        except subprocess.TimeoutExpired:
+            tree.kill_tree(process.pid)
+            process.wait()
+            raise _cannot("bubblewrap", "did not answer", "run `bwrap --ro-bind / / true` by hand") from None
+        finally:
+            # A trial that was killed while it began leaves a process behind that waits for it without end.
+            tree.kill_group(process.pid)
+        said.seek(0)
+        return status, said.read().decode(errors="replace").strip()[:200]
 
 
 def _cannot(thing: str, cause: str, remedy: str) -> ArchipelError:
