@@ -46,12 +46,12 @@ class Prediction:
     truths: tuple[Value | None, ...] = ()
     files: tuple[Path, ...] = ()
 
-    def rows(self) -> list[dict[str, Any]]:
+    def rows(self) -> list[dict[str, object]]:
         """One row per sample: subject, session, the columns, and the truth where one is known; for a DataFrame."""
         known = any(truth is not None for truth in self.truths)
         rows = []
         for place, (subject, session) in enumerate(zip(self.subjects, self.sessions, strict=True)):
-            row: dict[str, Any] = {"subject": subject, "session": session}
+            row: dict[str, object] = {"subject": subject, "session": session}
             for name, values in self.columns.items():
                 row[name] = values[place].item() if values.ndim == 1 else values[place]
             rows.append(row | ({"truth": self.truths[place]} if known else {}))

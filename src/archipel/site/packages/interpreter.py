@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from archipel.plans.imports import PlanImports, imports_of
 from archipel.site.approval import Offer, offers
@@ -87,7 +86,7 @@ def _asked(names: tuple[str, ...], changed: tuple[int, ...]) -> tuple[tuple[str,
     program = [sys.executable, "-I", "-B", str(_PROGRAM)]
     try:
         run = subprocess.run(program, input=asked, capture_output=True, timeout=_LONGEST_S, text=True, check=True)
-        found: dict[str, Any] = json.loads(run.stdout)
+        found: dict[str, tuple[str, list[str]]] = json.loads(run.stdout)
     except (OSError, subprocess.SubprocessError, ValueError) as error:
         raise ArchipelError(
             sys.executable, f"did not say which packages it has ({type(error).__name__})",
