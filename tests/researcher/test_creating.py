@@ -152,7 +152,7 @@ def test_where_no_site_fits_each_ones_reason_is_said(
     for reason in (
         "site-a: brains has labels 1 front, 2 back, the plan needs 1 tumour",
         "site-b: few has 1 subjects, the plan needs 2",
-        "site-c: reports no datasets",
+        "site-c: discloses no datasets",
     ):
         assert reason in str(caught.value)
 
@@ -177,7 +177,7 @@ def test_a_dataset_that_tells_all_columns_is_preferred_to_one_that_tells_nothing
             columns = tuple(DisclosedColumn(name=one) for one in names)
             summaries.append(DatasetSummary(name=name, kind="table", subjects=30, columns=columns))
         tell(site, summaries)
-    with pytest.warns(UserWarning, match=r"left out: site-b \(brain does not report column ill\)"):
+    with pytest.warns(UserWarning, match=r"left out: site-b \(brain does not disclose column ill\)"):
         made = federation.create(plan)
     assert [(one.site, one.dataset) for one in made.job.roster] == [("site-a", "heart"), ("site-c", "heart")]
     chosen = federation.create(plan, sites=["site-a", "site-b"]).job
@@ -258,7 +258,7 @@ def test_a_dataset_that_lacks_a_modality_of_the_plan_is_left_out_aloud(
     tell("site-a", [volumes("silent"), volumes("both", "FLAIR", "T1", "T2")])
     tell("site-b", [volumes("one", "T1")])
     tell("site-c", [volumes("silent")])
-    with pytest.warns(UserWarning, match=r"left out: site-b \(one does not report image T2\)"):
+    with pytest.warns(UserWarning, match=r"left out: site-b \(one does not disclose image T2\)"):
         made = federation.create(plan)
     assert [(one.site, one.dataset) for one in made.job.roster] == [("site-a", "both"), ("site-c", "silent")]
     chosen = federation.create(plan, sites=["site-b"]).job

@@ -58,7 +58,7 @@ def objections(
         against.append(f"the job has {job.terms.rounds} rounds; the policy allows {policy.maximum_rounds}")
     if reported > policy.maximum_reported_bytes:
         against.append(
-            f"beside the weights the plan could tell {reported} bytes per attempt; the policy allows "
+            f"an update could carry {reported} bytes of information beside the weights; the policy allows "
             f"{policy.maximum_reported_bytes} (maximum_reported_bytes): report fewer metrics"
         )
     for name, most in policy.limits.model_dump().items():
