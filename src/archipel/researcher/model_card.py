@@ -277,7 +277,8 @@ def _spread_table(declared: Mapping[str, MetricSpec], details: Details) -> str:
         "\n\n### How much the values differ\n\n"
         "| metric | mean | standard deviation | 95 % interval of the mean | over |\n"
         "|---|---|---|---|---|\n" + "\n".join(rows) + "\n\nThe interval assumes that the measured values "
-        "are independent: where one patient has several, it is too narrow. Sites at which few patients measure are not in it."
+        "are independent: where one patient has several, it is too narrow. Sites that measured few patients are not in "
+        "it."
     )
 
 
