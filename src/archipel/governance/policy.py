@@ -18,7 +18,8 @@ class SitePolicy(Record):
 
     ``releases``: how an update may leave. The limits are the most a job's worker may use here. ``minimum_cell``: a
     smaller count of subjects is disclosed as ``<5``, never as its number, and how much a metric differs between fewer
-    patients is not disclosed. ``maximum_reported_bytes``: the most that may leave in one attempt beside the weights. ``disclose_packages``: whether the site discloses which of the packages that a job names it has.
+    patients is not disclosed. ``maximum_reported_bytes``: the most that may leave in one attempt beside the
+    weights. ``disclose_packages``: whether the site discloses which of the packages that a job names it has.
     """
 
     releases: tuple[Release, ...] = (Release.SUM, Release.INDIVIDUALLY)
