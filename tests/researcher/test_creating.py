@@ -87,7 +87,7 @@ def test_a_name_that_another_job_has_is_refused(federation: archipel.Federation)
         ({"rounds": 0}, "rounds=0: is not a valid whole number"),
         ({"rounds": 2.5}, r"rounds=2.5: is not a valid whole number"),
         ({"quorum": 4}, "quorum 4 is more than the 3 sites"),
-        ({"deadline": 0}, "are not lengths of time"),
+        ({"deadline": 0}, "are not valid numbers of seconds"),
         ({"plan_class": "Other"}, "has no plan class Other"),
         ({"name": "Has Blanks"}, r"name 'Has Blanks': is not a name an experiment may have; .*, such as has-blanks"),
         ({"validation_fraction": 20}, "validation_fraction 20: is not a share of the subjects; .* such as 0.2"),
