@@ -178,7 +178,7 @@ def test_run_has_the_options_of_python_for_terms_and_limits(world: World, typed:
         ("--retries", 101, "retries=101: is too large; give at most 100"),
         ("--retries", -1, "retries=-1: is not a valid whole number; give at least 0"),
         ("--grace", "inf", "grace_s=inf: is not a valid value; give a number"),
-        ("--grace", "nan", "are not lengths of time; give seconds"),
+        ("--grace", "nan", "are not valid numbers of seconds; give a deadline above 0"),
     ],
 )
 def test_a_number_outside_its_bounds_is_refused_with_the_bound(

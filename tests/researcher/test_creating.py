@@ -87,7 +87,7 @@ def test_a_name_that_another_job_has_is_refused(federation: archipel.Federation)
         ({"rounds": 0}, "rounds=0: is not a valid whole number"),
         ({"rounds": 2.5}, r"rounds=2.5: is not a valid whole number"),
         ({"quorum": 4}, "quorum 4 is more than the 3 sites"),
-        ({"deadline": 0}, "are not lengths of time"),
+        ({"deadline": 0}, "are not valid numbers of seconds"),
         ({"plan_class": "Other"}, "has no plan class Other"),
         ({"name": "Has Blanks"}, r"name 'Has Blanks': is not a name an experiment may have; .*, such as has-blanks"),
         ({"validation_fraction": 20}, "validation_fraction 20: is not a share of the subjects; .* such as 0.2"),
@@ -152,7 +152,7 @@ def test_where_no_site_fits_each_ones_reason_is_said(
     for reason in (
         "site-a: brains has labels 1 front, 2 back, the plan needs 1 tumour",
         "site-b: few has 1 subjects, the plan needs 2",
-        "site-c: reports no datasets",
+        "site-c: discloses no datasets",
     ):
         assert reason in str(caught.value)
 
@@ -177,7 +177,7 @@ def test_a_dataset_that_tells_all_columns_is_preferred_to_one_that_tells_nothing
             columns = tuple(DisclosedColumn(name=one) for one in names)
             summaries.append(DatasetSummary(name=name, kind="table", subjects=30, columns=columns))
         tell(site, summaries)
-    with pytest.warns(UserWarning, match=r"left out: site-b \(brain does not report column ill\)"):
+    with pytest.warns(UserWarning, match=r"left out: site-b \(brain does not disclose column ill\)"):
         made = federation.create(plan)
     assert [(one.site, one.dataset) for one in made.job.roster] == [("site-a", "heart"), ("site-c", "heart")]
     chosen = federation.create(plan, sites=["site-a", "site-b"]).job
@@ -258,7 +258,7 @@ def test_a_dataset_that_lacks_a_modality_of_the_plan_is_left_out_aloud(
     tell("site-a", [volumes("silent"), volumes("both", "FLAIR", "T1", "T2")])
     tell("site-b", [volumes("one", "T1")])
     tell("site-c", [volumes("silent")])
-    with pytest.warns(UserWarning, match=r"left out: site-b \(one does not report image T2\)"):
+    with pytest.warns(UserWarning, match=r"left out: site-b \(one does not disclose image T2\)"):
         made = federation.create(plan)
     assert [(one.site, one.dataset) for one in made.job.roster] == [("site-a", "both"), ("site-c", "silent")]
     chosen = federation.create(plan, sites=["site-b"]).job

@@ -50,8 +50,8 @@ def test_submitting_warns_which_site_lacks_what_and_which_did_not_say(
     assert tuple(str(one.message) for one in warned) == made.lacking
     assert made.lacking == (
         "site-a: lacks scikit-survival (imported as sksurv); ask its people to run there: pip install scikit-survival; "
-        "lacks umap-learn (imported as umap), which the plan handles",
-        "site-b: lacks umap-learn (imported as umap), which the plan handles",
+        "lacks umap-learn (imported as umap), but the plan also runs without",
+        "site-b: lacks umap-learn (imported as umap), but the plan also runs without",
         "site-c: is not connected, and has not said which packages it has",
         f"the plan may import others, under names that its text does not show (tiny.py:{place})",
     )

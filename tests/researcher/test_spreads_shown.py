@@ -82,7 +82,7 @@ def test_the_card_says_them_in_a_table_and_at_each_site(shown: tuple[ExperimentV
     assert f"| accuracy | 0.8000 | 0.1789 | {INTERVAL} | {OVER} |" in card
     assert re.search(r"\| site-a \| 0\.\d{4} \(SD 0\.2000\) \|", card)
     assert re.search(r"\| site-c \| 0\.\d{4} \|", card)
-    assert "How much it differs" not in model_card(
+    assert "How much the values differ" not in model_card(
         document.job, document.job_hash, last.model_copy(update={"details": {}}), document, rounds, {}, last.hash
     )
 

@@ -13,7 +13,8 @@ from scripted_fleet import Scene, job
 from archipel.rounds import ExperimentState, ExperimentVerb, Stage
 from archipel.rounds.early_end import ASKED_FOR, Course
 from archipel.rounds.stages import last_round
-from archipel.vocabulary import Baselines, Conflict, MetricSum, Patience, TaskKind
+from archipel.tensors import blob_hash
+from archipel.vocabulary import Baselines, Conflict, MetricSum, ModelFile, Patience, TaskKind
 
 BEST = {"selection": {"metric": "accuracy", "better": "higher"}}
 BOTH = Baselines(local=True, ensemble=True)
@@ -266,14 +267,18 @@ async def test_it_loses_patience_after_the_same_round_however_it_got_there(tmp_p
     assert scene.store.reason == reason
 
 
-async def test_the_untrained_model_may_be_the_best(tmp_path: Path) -> None:
-    scene = scene_of(tmp_path, **patient(1))
+@pytest.mark.parametrize(
+    ("lineage", "best"),
+    [(None, "the untrained initial model"), (ModelFile(file=blob_hash(b"model")), "the model that it started from")],
+)
+async def test_the_initial_model_may_be_the_best(tmp_path: Path, lineage: ModelFile | None, best: str) -> None:
+    scene = scene_of(tmp_path, **patient(1), lineage=lineage)
     scene.start()
     for number in (1, 2):
         await train(scene, number, 0.9 - number / 10)
     await evaluate(scene, 2, measured=0.1)
     assert await scene.ended() is ExperimentState.FINISHED
-    assert scene.store.reason.endswith("; best is the untrained initial model")
+    assert scene.store.reason.endswith(f"; best is {best}")
 
 
 def test_a_rule_needs_a_metric_that_the_plan_measures() -> None:

@@ -219,7 +219,9 @@ def test_a_plan_that_could_tell_more_bytes_than_the_policy_allows_is_not_approve
     _, hashed = take_offer(with_table)
     usual = with_table.settings
     with_table.settings = settings(with_table, maximum_reported_bytes=5)
-    with pytest.raises(Refused, match=r"could tell 1[0-9] bytes per attempt; the policy allows 5"):
+    with pytest.raises(
+        Refused, match=r"could carry 1[0-9] bytes of information beside the weights; the policy allows 5"
+    ):
         approve(with_table, "heart")
     with_table.settings = usual
     approve(with_table, "heart")

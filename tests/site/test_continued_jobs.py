@@ -141,7 +141,7 @@ def test_only_what_differs_is_listed(with_table: StateFolder, parent: Job) -> No
         "- quorum: 1 -> 2",
         "- rounds: 3 -> 20",
         "- sites: mayo added",
-        "- plan file tiny.py changed: 2 lines new, 0 lines gone",
+        "- plan file tiny.py changed: 2 lines added, 0 lines removed",
         "- values at the start, rate: 0.1 -> 0.5",
         "- nothing else differs but the experiment's name and the model that it starts from",
     ]
@@ -208,7 +208,7 @@ def test_what_is_inside_a_field_is_named() -> None:
         "metrics of training, loss largest_weight: none -> 9",
         "what the plan needs of the data: labels 3 added",
         "what the plan needs of the data, minimum_subjects: 2 -> 1,200",
-        "metrics of measuring: accuracy removed",
+        "metrics of validation: accuracy removed",
     ]
 
 
@@ -230,7 +230,7 @@ def test_names_of_others_cannot_forge_a_line_and_long_lists_end() -> None:
 @pytest.mark.parametrize(
     ("was", "now", "said"),
     [
-        ("a\nb\n", "a\nc\nd\n", "2 lines new, 1 line gone"),
+        ("a\nb\n", "a\nc\nd\n", "2 lines added, 1 line removed"),
         ("a\nb\n", "b\na\n", "the same lines in another order"),
         (None, "a\n", "one of the two texts is not here"),
     ],

@@ -78,7 +78,7 @@ def test_every_field_that_leaves_is_spoken_of(hospital: StateFolder) -> None:
     spoken = {
         "model": "the trained model (12 bytes)",
         "samples": "How many samples it was trained on",
-        "metrics": "While training: loss",
+        "metrics": "From training: loss",
         "validation": "From measuring: accuracy, dice",
         "seconds": "the whole seconds it took",
         "failure": "If it fails: a code, a kind of error, a line number",
@@ -100,7 +100,7 @@ def test_what_privacy_steps_say_about_themselves_is_among_what_leaves(hospital: 
     clipped = {"privacy": PrivacyTerms(steps=(StepTerms(name="clip", parameters={"bound": 1.0}),))}
     with registered():
         leaves = words(hospital, **clipped)["What leaves this site?"]
-        assert "What these steps say about themselves leaves with the metrics: update_norm." in leaves
+        assert "What these steps report about themselves leaves with the metrics: update_norm." in leaves
     assert "say about themselves" not in words(hospital)["What leaves this site?"]
     # A step that is not known here is an objection that a person reads.
     assert "say about themselves" not in words(hospital, **clipped)["What leaves this site?"]
@@ -143,17 +143,14 @@ def test_how_many_attempts_there_may_be_is_said_of_a_stage_and_of_the_whole_expe
     said = dict(explain_offer(job, hospital.settings, "North", "table", 50, samples=SampleCounts(40, 10)))
     assert "at most 12 attempts at each round, measurement and baseline, 396 in all." in said["For how long?"]
     assert "is tried again up to 2 times." in said["For how long?"]
-    assert (
-        "bytes per attempt, in all that follows; this site makes at most 396 attempts."
-        in said["What leaves this site?"]
-    )
+    assert "bytes of information per attempt; this site makes at most 396 attempts." in said["What leaves this site?"]
 
 
 def test_an_early_end_is_said_to_ask_for_nothing_else(hospital: StateFolder) -> None:
     def said(**changes: Any) -> str:
         return words(hospital, **changes)["For how long?"]
 
-    asked = "this asks for nothing but the measurement of the last round's model"
+    asked = "then this site is asked for nothing but the measurement of the last round's model"
     between = "Between rounds, after a pause or at an early end, this site measures the model at most"
     assert f"It may end before the last round when a person finishes it; {asked}. {between} 2 times." in said()
     passes = "and the baselines, with as many passes as there were rounds."
@@ -163,7 +160,7 @@ def test_an_early_end_is_said_to_ask_for_nothing_else(hospital: StateFolder) -> 
     by_itself = "or by itself after no gain of 0.01 in accuracy for 5 rounds; "
     assert by_itself in said(terms=terms) and f"{between} 3 times." in said(terms=terms)
     unmeasured = said(validation=())
-    assert "this asks for nothing more." in unmeasured and between not in unmeasured
+    assert "then this site is asked for nothing more." in unmeasured and between not in unmeasured
 
 
 def test_bounds_and_what_stays_are_said(hospital: StateFolder) -> None:
@@ -205,7 +202,7 @@ def test_a_metric_that_says_more_than_a_mean_is_explained_with_the_sites_smalles
     plain = job_for(hospital)
     said = dict(explain_offer(plain.model_copy(update={"validation": asked}), hospital.settings, "North", "table", 50))
     leaves = " ".join(said["What leaves this site?"].split())
-    assert "Of dice also how much it differs (a sum of squares), if at least 5 patients here measure." in leaves
+    assert "Of dice also how much the values differ (a sum of squares), if the model is measured on at least" in leaves
     assert "Of auc (64 bins) also how many positive and negative cases" in leaves and "at least 5 cases" in leaves
     without = dict(explain_offer(plain, hospital.settings, "North", "table", 50))["What leaves this site?"]
     assert "sum of squares" not in without and "bins" not in without

@@ -21,7 +21,9 @@ from archipel.vocabulary import NotFound
 if TYPE_CHECKING:
     from pydantic import JsonValue
 
-app = typer.Typer(no_args_is_help=True, help="Benchmark rounds, local training and data loading on this machine.")
+app = typer.Typer(
+    no_args_is_help=True, help="Benchmarks: rounds, training, data, large datasets, and kills at any moment."
+)
 
 AsJson = Annotated[bool, typer.Option("--json", callback=note_json, help="Print one line of JSON for programs.")]
 

@@ -53,7 +53,7 @@ def evaluate(
     ] = None,
     total_only: Annotated[
         bool,
-        typer.Option("--total-only", help="Measure all subjects together only: no value per subject, no interval."),
+        typer.Option("--total-only", help="Measure all subjects together only: no values per subject, no interval."),
     ] = False,
     resamples: Annotated[
         int, typer.Option(min=0, help="Draws of the bootstrap over subjects; 0 for no interval.")

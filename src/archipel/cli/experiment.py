@@ -140,7 +140,7 @@ def download(
 def start(
     name: Name, server: Server = None, token: Token = None, authority: Authority = None, proxy: Proxy = None
 ) -> None:
-    """Start it, once enough sites approved it, and return at once."""
+    """Start an experiment that enough sites have approved, and return at once."""
     with _experiment(name, server, token, authority, proxy) as experiment:
         _say(name, experiment.start())
 
@@ -149,7 +149,7 @@ def start(
 def pause(
     name: Name, server: Server = None, token: Token = None, authority: Authority = None, proxy: Proxy = None
 ) -> None:
-    """Pause after the round that is open."""
+    """Pause an experiment after the round that is open."""
     with _experiment(name, server, token, authority, proxy) as experiment:
         _say(name, experiment.pause())
 
@@ -163,7 +163,7 @@ def step(
     proxy: Proxy = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run one round, then pause."""
+    """Run one round of an experiment, then pause."""
     with _experiment(name, server, token, authority, proxy) as experiment:
         if as_json:
             experiment.screen = quiet
@@ -199,7 +199,7 @@ def set_(
 def resume(
     name: Name, server: Server = None, token: Token = None, authority: Authority = None, proxy: Proxy = None
 ) -> None:
-    """Continue where it paused."""
+    """Continue an experiment that is paused."""
     with _experiment(name, server, token, authority, proxy) as experiment:
         _say(name, experiment.resume())
 
@@ -208,7 +208,7 @@ def resume(
 def finish(
     name: Name, server: Server = None, token: Token = None, authority: Authority = None, proxy: Proxy = None
 ) -> None:
-    """End it early with its results: complete the open round, measure the last model, train the baselines."""
+    """End an experiment early, with results: complete the open round, measure the last model, train the baselines."""
     with _experiment(name, server, token, authority, proxy) as experiment:
         _say(name, experiment.finish(), experiment.document().reason)
 
@@ -217,7 +217,7 @@ def finish(
 def cancel(
     name: Name, server: Server = None, token: Token = None, authority: Authority = None, proxy: Proxy = None
 ) -> None:
-    """End it permanently; the models of its finished rounds stay."""
+    """End an experiment permanently; the models of its finished rounds stay."""
     with _experiment(name, server, token, authority, proxy) as experiment:
         _say(name, experiment.cancel())
 

@@ -45,7 +45,7 @@ def predict(
     mapping: MappingFile = None,
     set_: Settings = None,
 ) -> None:
-    """Write what the model predicts of each sample: label volumes, or one row of numbers and classes."""
+    """Write what the model predicts for each sample: a label volume, or one row of numbers and classes."""
     limit_threads()
     from archipel.cli.scores import arguments
     from archipel.cli.site_dataset import read_options

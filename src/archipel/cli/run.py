@@ -80,8 +80,8 @@ def run(
 ) -> None:
     """Every site is asked for its approval first. Ctrl-C stops the watching only: the experiment continues.
 
-    The same command with the same --name continues the experiment; `archipel experiment` watches, pauses or
-    cancels one.
+    The same command with the same --name continues the experiment; `archipel experiment` watches and steers
+    it.
     """
     from archipel.researcher import connect
 

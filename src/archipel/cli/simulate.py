@@ -61,7 +61,7 @@ def simulate(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Run the same rounds, steps and numbers as a deployed federation, without network and sandbox.
+    """Run the same rounds as a deployed federation, with the same results, without network and sandbox.
 
     An experiment's name for --start-from needs ARCHIPEL_SERVER and ARCHIPEL_CA, and your access token.
     """

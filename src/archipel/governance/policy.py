@@ -18,8 +18,8 @@ class SitePolicy(Record):
 
     ``releases``: how an update may leave. The limits are the most a job's worker may use here. ``minimum_cell``: a
     smaller count of subjects is disclosed as ``<5``, never as its number, and how much a metric differs between fewer
-    patients is not disclosed. ``maximum_reported_bytes``: the most that a plan may be able to tell in one attempt
-    beside its weights. ``disclose_packages``: whether the site discloses which of the packages that a job names it has.
+    patients is not disclosed. ``maximum_reported_bytes``: the most that may leave in one attempt beside the
+    weights. ``disclose_packages``: whether the site discloses which of the packages that a job names it has.
     """
 
     releases: tuple[Release, ...] = (Release.SUM, Release.INDIVIDUALLY)
@@ -38,7 +38,7 @@ def objections(
 ) -> list[str]:
     """Why this site will not run the job with a cohort of ``subjects``: one sentence each, none if the job is allowed.
 
-    ``reported`` is how many bytes its plan can tell in one attempt beside its weights.
+    ``reported`` is how many bytes of information can leave in one attempt beside the weights.
 
     ``strategy_needs`` is what must leave the sites for the job's strategy to work, None if the site does not know
     the strategy; it matters if only sums may leave.
@@ -58,7 +58,7 @@ def objections(
         against.append(f"the job has {job.terms.rounds} rounds; the policy allows {policy.maximum_rounds}")
     if reported > policy.maximum_reported_bytes:
         against.append(
-            f"beside the weights the plan could tell {reported} bytes per attempt; the policy allows "
+            f"an update could carry {reported} bytes of information beside the weights; the policy allows "
             f"{policy.maximum_reported_bytes} (maximum_reported_bytes): report fewer metrics"
         )
     for name, most in policy.limits.model_dump().items():

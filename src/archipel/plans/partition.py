@@ -31,11 +31,11 @@ def parts_of(plan: Plan, model: Mapping[str, Array]) -> Parts:
     for name, array in model.items():
         part = plan.partition(name, array)
         if not isinstance(part, Part):
-            cause = f"gives {part!r} for parameter {name}, which is not a part of a model"
+            cause = f"returns {part!r} for tensor {name}, which is neither Part.SENT nor Part.FROZEN"
             raise _bad(plan, cause, "return Part.SENT or Part.FROZEN")
         places[part][name] = array
     if parts.frozen and not parts.sent:
-        raise _bad(plan, "freezes every tensor, so a site would send nothing", "return Part.SENT for what is trained")
+        raise _bad(plan, "freezes every tensor, so a site would send nothing", "return Part.SENT for what it trains")
     return parts
 
 

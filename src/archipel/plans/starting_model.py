@@ -39,7 +39,7 @@ class StartingModel:
         except BadInput as error:
             raise BadInput(
                 self.thing,
-                "is damaged or not a model: it cannot be read as safetensors with tensors of types that Archipel knows",
+                "is damaged or not a model: it cannot be read as a safetensors file",
                 "give a .safetensors file that was downloaded from an experiment",
             ) from error
         self._check_tensors(schema_of(arrays), plan)
@@ -54,8 +54,8 @@ class StartingModel:
         then sites can prove where it came from.
         """
         if self.trained is not None and sent != self.trained:
-            cause = "was trained with another part of its tensors frozen than the plan freezes"
-            remedy = "download it and start from the file, or let partition() freeze the same tensors"
+            cause = "was trained with other tensors frozen than those that the plan freezes"
+            remedy = "download it and start from the file, or freeze the same tensors in partition()"
             raise BadInput(self.thing, cause, remedy)
 
     def _check_tensors(self, found: TensorSchema, plan: TensorSchema) -> None:

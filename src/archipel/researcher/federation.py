@@ -344,8 +344,8 @@ def _terms(
     if not (deadline > 0 and grace >= 0):
         raise BadInput(
             Thing.worded(f"deadline={deadline!r}, grace={grace!r}", deadline=deadline, grace=grace),
-            "are not lengths of time",
-            "give seconds",
+            "are not valid numbers of seconds",
+            "give a deadline above 0 and a grace period of 0 or more",
         )
     given = {"rounds": rounds, "quorum": quorum, "retries": retries, "resumes": resumes, "measurements": measurements}
     return checked(RoundTerms, given | {"deadline_s": deadline, "grace_s": grace, "patience": patience})

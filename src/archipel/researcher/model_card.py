@@ -274,9 +274,11 @@ def _spread_table(declared: Mapping[str, MetricSpec], details: Details) -> str:
     if not rows:
         return ""
     return (
-        "\n\n### How much it differs\n\n| metric | mean | standard deviation | 95 % interval of the mean | over |\n"
-        "|---|---|---|---|---|\n" + "\n".join(rows) + "\n\nThe interval takes each of what is counted for independent: "
-        "where one patient has several, it is too narrow. Sites at which few patients measure are not in it."
+        "\n\n### How much the values differ\n\n"
+        "| metric | mean | standard deviation | 95 % interval of the mean | over |\n"
+        "|---|---|---|---|---|\n" + "\n".join(rows) + "\n\nThe interval assumes that the measured values "
+        "are independent: where one patient has several, it is too narrow. Sites that measured few patients are not in "
+        "it."
     )
 
 
@@ -294,7 +296,7 @@ def _pooled_table(details: Details) -> str:
         "| metric | AUC (bounds) | bins | over |\n|---|---|---|---|\n"
         + "\n".join(rows)
         + "\n\nIt compares the cases of all sites with each other, from histograms of their scores. "
-        "With exact scores it is for certain within the bounds, which say nothing about chance. The mean above is a "
+        "With exact scores it is certainly within the bounds, which say nothing about chance. The mean above is a "
         "mean of the sites' own AUCs. Sites with few patients or few cases of a class are not in it."
     )
 

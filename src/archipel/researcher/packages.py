@@ -61,7 +61,7 @@ def _lacks(sites: list[str], packages: tuple[str, ...], optional: Collection[str
     if needed:
         parts.append(f"lacks {named(needed)}; ask its people to run there: {pip_install(needed)}")
     if handled:
-        parts.append(f"lacks {named(handled)}, which the plan handles")
+        parts.append(f"lacks {named(handled)}, but the plan also runs without")
     return f"{', '.join(sites)}: {'; '.join(parts)}"
 
 

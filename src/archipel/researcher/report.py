@@ -156,7 +156,7 @@ def _about_pooled(result: ExperimentResult) -> str:
         return ""
     return (
         " The pooled AUC compares the cases of all sites with each other, from histograms of their scores. With exact "
-        f"scores it is for certain within the bounds, which say nothing about chance; over {'; '.join(sorted(over))}."
+        f"scores it is certainly within the bounds, which say nothing about chance; over {'; '.join(sorted(over))}."
     )
 
 
@@ -165,8 +165,8 @@ def _about_intervals(result: ExperimentResult) -> str:
     if not over:
         return ""
     return (
-        f" 95 % intervals of the mean (Student's t) take each {result.metric.counts} for independent, so they are too "
-        f"narrow where one patient has several; over {'; '.join(sorted(over))}."
+        f" 95 % intervals of the mean (Student's t) assume that the {result.metric.counts}s are independent, so they "
+        f"are too narrow where one patient has several; over {'; '.join(sorted(over))}."
     )
 
 

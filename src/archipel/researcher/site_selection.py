@@ -87,7 +87,7 @@ def _why_left_out(site: SiteView, fitting: Sequence[str], needs: DataNeeds) -> s
         choice = f"{site.site}={fitting[0]}"
         return f"{len(fitting)} datasets fit: {', '.join(fitting)}; choose with --site {choice}"
     found = [f"{one.name} {_objection(one, needs) or _lacks(one, needs)}" for one in site.datasets]
-    return "; ".join(found) or "reports no datasets"
+    return "; ".join(found) or "discloses no datasets"
 
 
 def _fitting(site: SiteView, needs: DataNeeds) -> list[str]:
@@ -125,7 +125,7 @@ def _lacks(dataset: DatasetSummary, needs: DataNeeds) -> str:
     asked = {"image": needs.images, "column": [one.name for one in needs.all_columns]}
     lacking = {what: [name for name in names if name not in told[what]] for what, names in asked.items() if told[what]}
     parts = [f"{what} {', '.join(names)}" for what, names in lacking.items() if names]
-    return f"does not report {' and '.join(parts)}" if parts else ""
+    return f"does not disclose {' and '.join(parts)}" if parts else ""
 
 
 def _tells_all(dataset: DatasetSummary, needs: DataNeeds) -> bool:

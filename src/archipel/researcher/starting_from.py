@@ -79,6 +79,7 @@ def _fetched(connection: Connection, parent: Experiment, which: ParentChoice) ->
 
 def _not_made(thing: Thing, parent: Experiment, which: ParentChoice) -> NotFound:
     if which is ParentChoice.BEST and parent.job.selection is None:
-        return NotFound(thing, "is not made: its plan selects no best model", f"start from {parent.name}:last")
+        cause = "does not exist: its plan does not say which model is the best"
+        return NotFound(thing, cause, f"start from {parent.name}:last")
     cause = f"is not made yet: the experiment is {parent.status} and no round of it has been closed"
     return NotFound(thing, cause, "start from it when a round has been closed")

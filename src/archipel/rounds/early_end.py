@@ -93,5 +93,6 @@ def why_it_ends(job: Job, progress: ExperimentProgress) -> str | None:
         return words
     rule = job.terms.patience
     by = "" if rule is not None and rule.metric == job.selection.metric else f" by {job.selection.metric}"
-    which = f"after round {progress.best_round}" if progress.best_round else "is the untrained initial model"
+    initial = "the untrained initial model" if job.lineage is None else "the model that it started from"
+    which = f"after round {progress.best_round}" if progress.best_round else f"is {initial}"
     return f"{words}; best{by} {which}"

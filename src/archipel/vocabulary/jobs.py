@@ -86,7 +86,7 @@ class Patience(Record):
     """When an experiment ends by itself: after so many rounds in a row without a gain in a validation metric.
 
     A model gains when it is better than every model that counted as a gain before, by ``smallest_gain`` or more; with 0
-    any better value counts. The untrained initial model is the first that later ones are compared with.
+    any better value counts. The initial model is the first that later ones are compared with.
 
     >>> Patience(metric="dice", rounds=5, smallest_gain=0.01).in_words
     'no gain of 0.01 in dice for 5 rounds'

@@ -180,7 +180,7 @@ def _leaves(job: Job, samples: SampleCounts | None, smallest_cell: int) -> str:
         if alone
         else "How many samples it was trained on, which this site counts itself, only within the sum; the whole "
         "seconds it took, individually.",
-        f"While training: {_metrics(job.metrics)}.",
+        f"From training: {_metrics(job.metrics)}.",
         f"From measuring: {_metrics(job.validation)}.",
         *_spreads(job, smallest_cell),
         "If it fails: a code, a kind of error, a line number of the plan and a sentence the agent wrote.",
@@ -189,7 +189,7 @@ def _leaves(job: Job, samples: SampleCounts | None, smallest_cell: int) -> str:
         steps = ", then ".join(f"{one.name} {_parameters(one)}".strip() for one in job.privacy.steps)
         words += ["Before a model leaves, this site changes what was trained by:", quote_lines(steps)]
         if said := _said_by_steps(job):
-            words.append(f"What these steps say about themselves leaves with the metrics: {', '.join(said)}.")
+            words.append(f"What these steps report about themselves leaves with the metrics: {', '.join(said)}.")
     if job.baselines.local:
         words.append("Also a second model, trained on this site's data alone, as a comparison.")
     if job.baselines.local and job.validation and len(job.sites) > 1:
@@ -209,20 +209,20 @@ def _spreads(job: Job, smallest_cell: int) -> list[str]:
     words = []
     if binned:
         words.append(
-            f"Of {', '.join(binned)} also how many positive and negative cases have a score between which bins, in "
-            f"groups of at least {smallest_cell} cases, if at least {smallest_cell} patients here measure."
+            f"Of {', '.join(binned)} also how many positive and negative cases have a score in which bins, in groups "
+            f"of at least {smallest_cell} cases, if the model is measured on at least {smallest_cell} patients here."
         )
     if not names:
         return words
     return [
         *words,
-        f"Of {', '.join(names)} also how much it differs (a sum of squares), if at least {smallest_cell} patients "
-        "here measure.",
+        f"Of {', '.join(names)} also how much the values differ (a sum of squares), if the model is measured on at "
+        f"least {smallest_cell} patients here.",
     ]
 
 
 def _reported(job: Job, samples: SampleCounts | None, smallest_cell: int) -> list[str]:
-    """How much a plan can tell beside the weights, where the samples and the privacy steps are known."""
+    """How many bytes can leave beside the weights, where the samples and the privacy steps are known."""
     if samples is None:
         return []
     try:
@@ -232,7 +232,7 @@ def _reported(job: Job, samples: SampleCounts | None, smallest_cell: int) -> lis
         return []
     attempts = pluralise(most_attempts(job), "attempt")
     return [
-        f"Beside the weights the plan can tell at most {most:,} bytes per attempt, in all that follows; this site "
+        f"Beside the weights, all that follows can carry at most {most:,} bytes of information per attempt; this site "
         f"makes at most {attempts}."
     ]
 
@@ -272,7 +272,7 @@ def _early_end(job: Job) -> str:
     asked = ["the measurement of the last round's model"] if job.validation else []
     asked += ["the baselines, with as many passes as there were rounds"] if job.baselines.local else []
     words = f"It may end before the last round when a person finishes it{by_itself}; "
-    words += f"this asks for nothing but {' and '.join(asked)}." if asked else "this asks for nothing more."
+    words += f"then this site is asked for nothing {'but ' + ' and '.join(asked) if asked else 'more'}."
     if most := most_measurements(job):
         words += (
             " Between rounds, after a pause or at an early end, this site measures the model at most "
@@ -307,7 +307,7 @@ def _limits(job: Job, settings: SiteSettings) -> str:
         "It runs in a sandbox without network that sees this dataset and nothing else of this machine's data."
         if settings.sandbox is SandboxRule.REQUIRED
         else "WARNING: this site is configured to run it WITHOUT a sandbox when no sandbox is available; then "
-        "it can read everything that this account can read and use the network."
+        "it can read everything that this account can read, and it can use the network."
     )
     return (
         f"{size_in_words(limits.memory_mb << 20)} of memory, {pluralise(limits.processes, 'process', 'processes')}, "
@@ -327,7 +327,7 @@ def _metrics(metrics: Sequence[MetricSpec]) -> str:
         else f"{metric.name} (over at most {metric.largest_weight:,} {metric.counts}s)"
         for metric in metrics
     ]
-    return f"{', '.join(names)}, as totals with the number of what was counted"
+    return f"{', '.join(names)}, as totals with the number of values that were added"
 
 
 def duration(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""What differs between two jobs, in a line each, for a person who approved the one and is asked to approve the other.
+"""What differs between two jobs, one line each, for a person who approved the one and is asked to approve the other.
 
 Every field of a job is compared, also one that this module has no words for; so "nothing else differs" is true.
 """
@@ -32,11 +32,11 @@ _LABELS = {
     "roster": "sites",
     "needs": "what the plan needs of the data",
     "metrics": "metrics of training",
-    "validation": "metrics of measuring",
+    "validation": "metrics of validation",
     "parameters": "values that the researcher may change",
     "arguments": "values at the start",
     "optimiser_state": "the optimiser's state between rounds",
-    "validation_fraction": "fraction that only measures",
+    "validation_fraction": "fraction of held-out subjects",
     "strategy": "strategy",
     "privacy.release": "how updates leave",
     "privacy.steps": "privacy steps",
@@ -78,7 +78,7 @@ def _lines(before: Job, after: Job, was: Texts | None, now: Texts | None) -> Ite
         yield from _compared(name, "", _keyed(old[name]), _keyed(new[name]))
     for name in ("title", "description"):
         if old[name] != new[name]:
-            yield f"the {name} is another text"
+            yield f"the {name} changed"
 
 
 def _compared(path: str, within: str, old: JsonValue, new: JsonValue) -> Iterator[str]:
@@ -153,7 +153,7 @@ def _changed_lines(path: str, was: Texts | None, now: Texts | None) -> str:
     gone, come = (old - new).total(), (new - old).total()
     if not gone and not come:
         return "the same lines in another order"
-    return f"{pluralise(come, 'line')} new, {pluralise(gone, 'line')} gone"
+    return f"{pluralise(come, 'line')} added, {pluralise(gone, 'line')} removed"
 
 
 def _of_tensors(before: TensorSchema, after: TensorSchema) -> Iterator[str]:
@@ -161,9 +161,9 @@ def _of_tensors(before: TensorSchema, after: TensorSchema) -> Iterator[str]:
         return
     old, new = ({spec.name: spec for spec in schema.tensors} for schema in (before, after))
     counts = {
-        "new": len(new.keys() - old.keys()),
-        "gone": len(old.keys() - new.keys()),
-        "of another type or shape": sum(old[name] != new[name] for name in old.keys() & new.keys()),
+        "added": len(new.keys() - old.keys()),
+        "removed": len(old.keys() - new.keys()),
+        "with another type or shape": sum(old[name] != new[name] for name in old.keys() & new.keys()),
     }
     changed = ", ".join(f"{pluralise(count, 'tensor')} {what}" for what, count in counts.items() if count)
     yield f"the model's tensors: {changed or 'in another order'} ({before.nbytes:,} -> {after.nbytes:,} bytes)"

@@ -20,11 +20,11 @@ def answer(job: Job, packages: PlanPackages | None, discloses: bool) -> str:
     words = [f"This site has: {', '.join(sorted(here))}." if here else ""]
     words += [f"WARNING: {warning}." for warning in warnings(packages)]
     if packages.missing_optional:
-        words.append(f"Not here, and the plan handles that: {named(packages.missing_optional)}.")
+        words.append(f"Missing here, but the plan also runs without: {named(packages.missing_optional)}.")
     if others := len(packages.imports.packages) - len(packages.here):
-        words.append(f"WARNING: it imports {others} more, which were not looked for.")
+        words.append(f"WARNING: it imports {others} more; whether they are here was not checked.")
     if not packages.imports.packages:
-        words.append("None beside Python's own library and archipel.")
+        words.append("None except Python's standard library and archipel.")
     if packages.imports.dynamic:
         places = ", ".join(packages.imports.dynamic)
         words.append(f"It may import others, under names that its text does not show ({places}).")

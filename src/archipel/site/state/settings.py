@@ -77,7 +77,7 @@ minimum_subjects = 2
 # A dataset or cohort of fewer subjects than this is disclosed as "<5", never by its number.
 minimum_cell = 5
 maximum_rounds = 10000
-# Bytes that a plan may be able to tell in one attempt beside its weights: by metrics, seconds and how it fails.
+# Bytes of information that may leave in one attempt beside the weights: in metrics, seconds and how a plan fails.
 maximum_reported_bytes = 512
 # Whether the server is shown which of the packages that a job's plan imports are installed here, and their versions.
 disclose_packages = true
