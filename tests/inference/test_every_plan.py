@@ -19,7 +19,7 @@ import archipel
 from archipel.plans import draft, load
 from archipel.simulation import scanned_site, simulate
 from archipel.simulation.scores import model_scores
-from archipel.tensors import encode
+from archipel.tensors import encode, joined
 from archipel.vocabulary import ArchipelError, BadInput, Baselines, RosterEntry, RoundTerms
 from worlds.data_files import write_pair
 
@@ -148,18 +148,19 @@ class Trained:
             baselines=Baselines(local=True, ensemble=True),
         )
         (root / "simulation").mkdir()
-        store = asyncio.run(simulate(drafted.job, drafted.plan, drafted.initial_model, sites, root / "simulation"))
+        made = drafted.initial_model, sites, root / "simulation"
+        store = asyncio.run(simulate(drafted.job, drafted.plan, *made, frozen=drafted.frozen))
         self.scores = {scored.model: scored for scored in model_scores(store)}
         self.folder = root / "download"
         (self.folder / "last-plan").mkdir(parents=True)
         (self.folder / "last-plan" / plan.name).write_bytes(plan.read_bytes())
         self.model = self.folder / "last.safetensors"
-        self.model.write_bytes(store.models[store.model].read_bytes())
+        self.model.write_bytes(joined(store.models[store.model].read_bytes(), drafted.frozen))
         (root / "local").mkdir()
         self.local = []
         for site, name in store.local_models.items():
             self.local.append(root / "local" / f"{site}.safetensors")
-            self.local[-1].write_bytes(store.models[name].read_bytes())
+            self.local[-1].write_bytes(joined(store.models[name].read_bytes(), drafted.frozen))
 
 
 KINDS = {

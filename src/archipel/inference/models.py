@@ -79,9 +79,18 @@ def open_models(
         terms=RoundTerms(rounds=1, quorum=1),
         arguments=arguments,
     )
+    job = _in_one_part(drafted.job)
     for file, arrays in zip(files, models, strict=True):
-        _check_fit(file, schema_of(arrays), drafted.job.tensors, drafted.plan.class_name)
-    return OpenedModels(drafted.plan, load_own(drafted.plan), drafted.job, models)
+        _check_fit(file, schema_of(arrays), job.tensors, drafted.plan.class_name)
+    return OpenedModels(drafted.plan, load_own(drafted.plan), job, models)
+
+
+def _in_one_part(job: Job) -> Job:
+    """The job with nothing frozen: a downloaded model is whole, with its own frozen tensors, and is not trained."""
+    if job.frozen is None:
+        return job
+    whole = TensorSchema.of([*job.tensors.tensors, *job.frozen.tensors.tensors])
+    return job.model_copy(update={"tensors": whole, "frozen": None})
 
 
 def _model_file(path: Path) -> Path:
