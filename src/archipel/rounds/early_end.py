@@ -59,7 +59,7 @@ def has_stepped(job: Job, progress: ExperimentProgress) -> bool:
 def measurement_due(job: Job, progress: ExperimentProgress) -> Stage | None:
     """The measurement of the newest model after a step or a pause; None when it was measured, tried, or may not be.
 
-    One of the job's measurements between rounds is left for an early end.
+    One of the job's measurements between rounds is left for an early end, until no later round can be such an end.
     """
     stage = Stage(kind=TaskKind.EVALUATE, round=progress.rounds_done)
     known = {*progress.done, *progress.attempts}
@@ -70,7 +70,8 @@ def measurement_due(job: Job, progress: ExperimentProgress) -> Stage | None:
         and 0 < progress.rounds_done < job.terms.rounds
         and stage not in known
     )
-    return stage if due and made + 1 < most_measurements(job) else None
+    kept = 1 if progress.rounds_done + 1 < job.terms.rounds else 0
+    return stage if due and made + kept < most_measurements(job) else None
 
 
 def check_can_finish(job: Job, progress: ExperimentProgress) -> None:
