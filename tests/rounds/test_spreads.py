@@ -297,6 +297,25 @@ def test_scores_of_a_single_site_are_not_kept_of_a_sum_and_bad_ones_fail_it() ->
             added_up(summed, numbers | {f"#validation/auc/scores-{field}": number})
 
 
+@pytest.mark.parametrize("name", ["scores-gain", "scores-", "scores-positives_from"])
+def test_a_metric_named_like_scores_may_be_negative_within_a_sum_and_counts_of_scores_may_not(name: str) -> None:
+    gain = {"name": name, "better": "higher"}
+    summed = job(metrics=[gain], validation=[gain, AUC], privacy={"release": "sum"})
+    numbers = dict.fromkeys(field_names(summed, TaskKind.TRAIN), 1.0)
+    for field in ("metric", "validation"):
+        numbers |= {f"#{field}/{name}/total": -2.5, f"#{field}/{name}/weight": 4.0}
+    for found in (added_up(summed, numbers).metrics[name], added_up(summed, numbers).validation[name]):
+        assert found == MetricSum(total=-2.5, weight=4)
+    for counted in (
+        f"#validation/{name}/weight",
+        "#validation/auc/scores-sites",
+        "#validation/auc/scores-negatives_to/15",
+    ):
+        assert counted in numbers
+        with pytest.raises(BadInput, match=f"{counted} adds up to -1.0"):
+            added_up(summed, numbers | {counted: -1.0})
+
+
 # Where it is declared
 
 

@@ -116,11 +116,11 @@ def added_up(job: Job, numbers: Mapping[str, float]) -> UpdateSums:
     counted, or more than can be: one site's part may be any number, and its sum is written down and compared.
     """
     remedy = "ask the sites: a sum does not show whose part is at fault"
+    bins = {metric.name: metric.bins for metric in job.validation}
+    scores = {field for name, number in bins.items() if number for field in _score_fields(name, number)}
     for name, number in numbers.items():
         counts = (
-            name in (SAMPLES, WEIGHT)
-            or name.endswith(("/weight", "-sites", "-weight", "-squares"))
-            or f"/{_SCORES}" in name
+            name in (SAMPLES, WEIGHT) or name.endswith(("/weight", "-sites", "-weight", "-squares")) or name in scores
         )
         if not math.isfinite(number) or (counts and number < 0):
             cause = f"{name} adds up to {number}"
@@ -130,8 +130,6 @@ def added_up(job: Job, numbers: Mapping[str, float]) -> UpdateSums:
     if SAMPLES in numbers and not 1 <= numbers[SAMPLES] < EXACT:
         cause = f"{SAMPLES} adds up to {numbers[SAMPLES]}, which no sites have"
         raise BadInput("the sum of the updates", cause, remedy, code=ErrorCode.BAD_UPDATE)
-
-    bins = {metric.name: metric.bins for metric in job.validation}
 
     def sums(prefix: str, names: set[str]) -> dict[str, MetricSum]:
         summed = {}
