@@ -9,7 +9,7 @@ from scripted_fleet import Scene, job
 from structlog.testing import capture_logs
 
 from archipel.rounds import ExperimentState, ExperimentVerb, ParticipantStatus, UpdateVerdict, verdict
-from archipel.vocabulary import ArchipelError, ErrorCode
+from archipel.vocabulary import ArchipelError, ErrorCode, Task
 
 ALL = ("a", "b", "c")
 
@@ -36,6 +36,17 @@ async def without_c(scene: Scene, round_: int = 1) -> None:
     await scene.until(lambda: len(scene.store.records) == round_)
 
 
+async def c_returns(scene: Scene, round_: int) -> Task:
+    """c comes back while a round is open that does not wait for it.
+
+    A site that is there when a round opens is awaited, and a task is known a moment before its round looks who is.
+    """
+    task = await scene.task(round_)
+    await scene.until(lambda: scene.state("c") is ParticipantStatus.AWAY)
+    scene.come_back("c")
+    return task
+
+
 async def test_thirty_rounds_without_a_site_cost_one_grace(tmp_path: Path) -> None:
     scene = scene_of(tmp_path, rounds=30)
     scene.start()
@@ -53,8 +64,7 @@ async def test_a_site_that_returns_is_offered_the_open_round_which_does_not_wait
     scene = scene_of(tmp_path)
     scene.start()
     await without_c(scene)
-    task = await scene.task(2)
-    scene.come_back("c")
+    task = await c_returns(scene, 2)
     await scene.until(lambda: ("c", task) in [(site, offer) for site, offer, _ in scene.fleet.offers])
     scene.accept("c", task)
     await delivered_by(scene, 2, "a", "b")
@@ -74,8 +84,7 @@ async def test_a_site_that_returns_and_delivers_before_the_others_counts(tmp_pat
     scene = scene_of(tmp_path)
     scene.start()
     await without_c(scene)
-    await scene.task(2)
-    scene.come_back("c")
+    await c_returns(scene, 2)
     await delivered_by(scene, 2, "a", "c", "b")
     assert scene.store.records[1].contributors == ALL
 
@@ -84,8 +93,7 @@ async def test_each_absence_has_a_grace_of_its_own(tmp_path: Path) -> None:
     scene = scene_of(tmp_path)
     scene.start()
     await without_c(scene, 1)
-    await scene.task(2)
-    scene.come_back("c")
+    await c_returns(scene, 2)
     await delivered_by(scene, 2, "a", "b")
     await without_c(scene, 3)
     assert await scene.ended() is ExperimentState.FINISHED
