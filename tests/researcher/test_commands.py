@@ -158,12 +158,13 @@ def test_a_rule_that_is_none_is_refused_with_the_way_to_write_one(typed: Typed, 
 
 
 def test_run_has_the_options_of_python_for_terms_and_limits(world: World, typed: Typed) -> None:
-    terms = ("--grace", 12, "--retries", 1, "--resumes", 0)
+    terms = ("--grace", 12, "--retries", 1, "--resumes", 0, "--measurements", 3)
     limits = ("--memory-mb", 512, "--cpu-s", 30, "--wall-s", 45.5, "--tmp-mb", 16, "--processes", 9, "--threads", 2)
     assert typed("run", TINY_PLAN, "--rounds", 1, "--name", "bounded", *terms, *limits).exit_code == 0
     with archipel.connect(world.url, token=world.token(), ca=world.ca) as federation:
         job = federation.experiment("bounded").job
     assert (job.terms.grace_s, job.terms.retries, job.terms.resumes, job.terms.attempts) == (12, 1, 0, 2)
+    assert job.terms.measurements == 3
     wanted = WorkerLimits(memory_mb=512, cpu_s=30, wall_s=45.5, tmp_mb=16, processes=9, threads=2)
     assert job.limits == wanted
 
@@ -177,6 +178,7 @@ def test_run_has_the_options_of_python_for_terms_and_limits(world: World, typed:
         ("--processes", 0, "processes=0: is too small; give at least 1"),
         ("--retries", 101, "retries=101: is too large; give at most 100"),
         ("--retries", -1, "retries=-1: is not a valid whole number; give at least 0"),
+        ("--measurements", 0, "measurements=0: is not a valid whole number; give at least 1"),
         ("--grace", "inf", "grace_s=inf: is not a valid value; give a number"),
         ("--grace", "nan", "are not valid numbers of seconds; give a deadline above 0"),
     ],

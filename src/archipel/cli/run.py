@@ -18,6 +18,7 @@ from archipel.cli.scores import arguments, as_document, print_scores
 from archipel.cli.terms_options import (
     TERMS,
     Grace,
+    Measurements,
     Memory,
     Processes,
     Processor,
@@ -63,6 +64,7 @@ def run(
     grace: Grace = TERMS.grace_s,
     retries: Retries = TERMS.retries,
     resumes: Resumes = TERMS.resumes,
+    measurements: Measurements = TERMS.measurements,
     memory_mb: Memory = None,
     cpu_s: Processor = None,
     wall_s: Wall = None,
@@ -109,6 +111,7 @@ def run(
             grace=grace,
             retries=retries,
             resumes=resumes,
+            measurements=measurements,
             limits=limits,
             baselines=baselines,
             validation_fraction=validation_fraction,

@@ -26,6 +26,9 @@ Retries = Annotated[int, typer.Option(help="How often a failed round is tried ag
 Resumes = Annotated[
     int, typer.Option(help="A round is tried at most (1 + retries) x (1 + resumes) times; sites see this number.")
 ]
+Measurements = Annotated[
+    int, typer.Option(help="How often the model is measured at most after a step, a pause or an early end.")
+]
 Memory = Annotated[int | None, _limit("--memory-mb", "MiB of memory of a site's worker", _LIMITS.memory_mb)]
 Processor = Annotated[float | None, _limit("--cpu-s", "Seconds of processor time for one training", _LIMITS.cpu_s)]
 Wall = Annotated[float | None, _limit("--wall-s", "Seconds that one training may last", _LIMITS.wall_s)]
