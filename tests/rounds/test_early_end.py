@@ -14,7 +14,7 @@ from archipel.rounds import ExperimentState, ExperimentVerb, Stage
 from archipel.rounds.early_end import ASKED_FOR, Course
 from archipel.rounds.stages import last_round
 from archipel.tensors import blob_hash
-from archipel.vocabulary import Baselines, Conflict, MetricSum, ModelFile, Patience, TaskKind
+from archipel.vocabulary import Baselines, Conflict, MetricSum, ModelFile, Patience, Task, TaskKind
 
 BEST = {"selection": {"metric": "accuracy", "better": "higher"}}
 BOTH = Baselines(local=True, ensemble=True)
@@ -43,6 +43,18 @@ async def evaluate(scene: Scene, round_: int, about: str = "", measured: float =
     task = await scene.task(round_, 1, E, about)
     for site in scene.job.sites:
         await scene.evaluate(site, task, MetricSum(total=measured, weight=1).rounded("accuracy").total)
+
+
+async def all_fail(scene: Scene, task: Task, retry: bool = True) -> None:
+    """Every site fails, and the pause that the loop makes after that is over.
+
+    The record is there a moment before the loop begins that pause; what it announces comes after.
+    """
+    told = len(scene.fleet.announced)
+    for site in scene.job.sites:
+        scene.fail(site, task, retry)
+    await scene.until(lambda: len(scene.fleet.announced) > told)
+    scene.pass_time(30)
 
 
 async def alone(scene: Scene, round_: int) -> None:
@@ -104,10 +116,7 @@ async def test_a_round_that_fails_while_it_is_to_finish_is_not_tried_again(
     if crashes:
         await scene.crash()
         scene.start(None)
-    for site in scene.job.sites:
-        scene.fail(site, task, retry)
-    await scene.until(lambda: len(scene.store.records) == 2)
-    scene.pass_time(30)
+    await all_fail(scene, task, retry)
     # Its failure says nothing of what comes next.
     await evaluate(scene, 1)
     # The passes are those of the rounds that count, not of the one that failed.
@@ -123,10 +132,7 @@ async def test_a_first_round_that_fails_is_tried_again_for_there_is_no_model_yet
     scene.start()
     task = await scene.task(1)
     scene.store.control(ExperimentVerb.FINISH)
-    for site in scene.job.sites:
-        scene.fail(site, task)
-    await scene.until(lambda: scene.store.records)
-    scene.pass_time(30)
+    await all_fail(scene, task)
     await train(scene, 1, attempt=2)
     await evaluate(scene, 1)
     assert await scene.ended() is ExperimentState.FINISHED
@@ -183,10 +189,7 @@ async def test_an_experiment_whose_attempts_are_used_up_can_still_finish(tmp_pat
     scene.start()
     await train(scene, 1)
     task = await scene.task(2)
-    for site in scene.job.sites:
-        scene.fail(site, task)
-    await scene.until(lambda: len(scene.store.records) == 2)
-    scene.pass_time(30)
+    await all_fail(scene, task)
     assert await scene.ended() is ExperimentState.PAUSED
     with pytest.raises(Conflict, match="used up"):
         scene.store.control(ExperimentVerb.RESUME)
@@ -350,10 +353,7 @@ async def test_a_stall_measures_nothing(tmp_path: Path) -> None:
     scene.start()
     await train(scene, 1)
     task = await scene.task(2)
-    for site in scene.job.sites:
-        scene.fail(site, task)
-    await scene.until(lambda: len(scene.store.records) == 2)
-    scene.pass_time(30)
+    await all_fail(scene, task)
     assert await scene.ended() is ExperimentState.PAUSED and stages(scene) == ["train 1"]
 
 

@@ -173,6 +173,7 @@ async def test_too_few_approvals_pause_the_experiment_and_say_so(tmp_path: Path)
 async def test_a_lost_site_that_returns_within_grace_is_offered_the_same_task(scene: Scene) -> None:
     scene.start()
     task = await scene.task()
+    await scene.until(lambda: len(scene.fleet.offers) == 3)
     scene.accept("c", task)
     scene.lose("c")
     await scene.until(lambda: scene.state("c") is ParticipantStatus.LOST)
@@ -211,7 +212,7 @@ async def test_a_site_that_is_away_when_the_round_opens_is_offered_it_when_it_co
     scene.fleet.up.discard("c")
     scene.start()
     task = await scene.task()
-    assert [site for site, _, _ in scene.fleet.offers] == ["a", "b"]
+    await scene.until(lambda: [site for site, _, _ in scene.fleet.offers] == ["a", "b"])
     scene.come_back("c")
     await scene.until(lambda: len(scene.fleet.offers) == 3)
     for site in ALL:

@@ -26,7 +26,8 @@ async def test_the_loop_gives_the_numbers_of_momentum_and_a_failed_round_keeps_t
                 task = await scene.task(2)
                 for site in scene.job.sites:
                     scene.fail(site, task)
-                await scene.until(lambda: len(scene.store.records) == 2)
+                # The record is there a moment before the loop begins its pause; what it announces comes after.
+                await scene.until(lambda: len(scene.fleet.announced) == 2)
                 scene.pass_time(5)
                 attempt = 2
             task = await scene.task(number, attempt)
