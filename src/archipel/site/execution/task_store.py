@@ -72,7 +72,8 @@ class SiteTaskStore:
     def find(self, task: Task) -> LocalUpdate | None:
         """The update of this very task. Raises Conflict (replayed) for other content under a used key.
 
-        Raises WorkerTaskFailed when the plan failed at it: the plan does not run again for the same attempt.
+        Raises WorkerTaskFailed when the plan failed at it: the plan does not run again for the same attempt. Raises
+        Conflict (round-closed) when its round is closed or the server withdrew it: no honest server offers it again.
         """
         with self._site.database.read() as connection:
             row = connection.execute(select(_tasks).where(_is(task.key))).mappings().first()
@@ -84,6 +85,14 @@ class SiteTaskStore:
             raise Conflict(
                 Thing("task", task.key),
                 "its round is closed",
+                "the server opens a new attempt",
+                code=ErrorCode.ROUND_CLOSED,
+                command=Nothing(),
+            )
+        if row["state"] == SiteTaskState.WITHDRAWN:
+            raise Conflict(
+                Thing("task", task.key),
+                "was withdrawn by the server",
                 "the server opens a new attempt",
                 code=ErrorCode.ROUND_CLOSED,
                 command=Nothing(),
@@ -177,12 +186,16 @@ class SiteTaskStore:
             )
 
     def withdrawn(self, key: TaskKey) -> None:
-        """The server no longer wants the task: followers of this site get a change, and its row stays as it is."""
+        """The server no longer wants the task. One that was begun and has not ended is withdrawn for good: a plan that
+        runs again in the same attempt would disclose more.
+        """
+        statement = update(_tasks).where(_is(key), _tasks.c.state == SiteTaskState.ACCEPTED)
         with self._site.database.write() as connection:
-            changes.append(connection, TaskChange(kind=UnjournaledKind.TASK_WITHDRAWN, task=key))
+            if connection.execute(statement.values(state=SiteTaskState.WITHDRAWN)).rowcount:
+                changes.append(connection, TaskChange(kind=UnjournaledKind.TASK_WITHDRAWN, task=key))
 
     def fail(self, task: Task, failure: Failure, detail: str) -> None:
-        """The task failed; ``detail``, the full text, stays here. One whose round is closed fails no more."""
+        """The task failed; ``detail``, the full text, stays here. One that is closed or withdrawn fails no more."""
         body = TaskFailedLine(**dict(task.key), failure=failure)
         row = {
             **task.key.model_dump(mode="json"),
@@ -200,13 +213,13 @@ class SiteTaskStore:
             if not self._known_experiment(connection, task.key.experiment):
                 add_entry(connection, SiteJournalKind.TASK_REFUSED, body)
                 return
-            query = select(_tasks.c.task_hash, _tasks.c.closed_at).where(_is(task.key))
+            query = select(_tasks.c.task_hash, _tasks.c.closed_at, _tasks.c.state).where(_is(task.key))
             known = connection.execute(query).first()
             if known is not None and known.task_hash != record_hash(task):
                 # Other content under a used key: the first task's row is right and stays as it is.
                 add_entry(connection, SiteJournalKind.TASK_REFUSED, body)
                 return
-            if known is not None and known.closed_at is not None:
+            if known is not None and (known.closed_at is not None or known.state == SiteTaskState.WITHDRAWN):
                 return
             add_entry(connection, SiteJournalKind.TASK_FAILED, body)
             statement = upsert(_tasks).values(**row, **values)
