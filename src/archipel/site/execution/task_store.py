@@ -13,10 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, and_, delete, insert, select, update
+from sqlalchemy import Connection, and_, delete, func, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from archipel.governance import JournalHead, record_hash
+from archipel.privacy.capacity import MOST_RUNS
 from archipel.site.audit import (
     RoundSettled,
     TaskAcceptedLine,
@@ -98,7 +99,7 @@ class SiteTaskStore:
                 command=Nothing(),
             )
         failure = Failure.model_validate_json(row["failure"]) if row["failure"] is not None else None
-        if failure is not None and failure.code in _OF_THE_PLAN:
+        if failure is not None and (failure.code in _OF_THE_PLAN or _is_read_in_turn(task)):
             raise WorkerTaskFailed(failure, row["detail"] or "")
         if row["update"] is None:
             return None
@@ -118,7 +119,8 @@ class SiteTaskStore:
     def begin(self, task: Task) -> None:
         """The task is accepted; the same task begun again after a crash is the same line.
 
-        Raises Conflict (code not-approved) for one that starts from another model than its stage does here.
+        Raises Conflict (code not-approved) for one that starts from another model than its stage does here, and
+        Conflict (crashed) for an evaluation of an ensemble that ran ``MOST_RUNS`` times: each run can disclose more.
         """
         body = TaskAcceptedLine(**dict(task.key), task=record_hash(task), models=tuple(task.models))
         row = {
@@ -132,6 +134,8 @@ class SiteTaskStore:
             check_models(connection, task)
             known = connection.execute(select(_tasks.c.task_hash).where(_is(task.key))).first()
             kind = SiteJournalKind.TASK_ACCEPTED if known is None else SiteJournalKind.TASK_BEGUN_AGAIN
+            if known is not None and _is_read_in_turn(task):
+                _check_runs(connection, task)
             add_entry(connection, kind, body)
             if known is None:
                 connection.execute(insert(_tasks).values(**row))
@@ -351,6 +355,28 @@ def _removed_on_error(path: Path | None) -> Iterator[None]:
         if path is not None:
             path.unlink(missing_ok=True)
         raise
+
+
+def _is_read_in_turn(task: Task) -> bool:
+    """Whether it evaluates an ensemble. The server sees how far its models are read, so that no failure of it,
+    whatever its code, is followed by another run in the same attempt.
+    """
+    return len(task.models) > 1
+
+
+def _check_runs(connection: Connection, task: Task) -> None:
+    lines = select(func.count()).where(
+        schema.journal.c.kind == SiteJournalKind.TASK_BEGUN_AGAIN,
+        schema.journal.c.body.contains(record_hash(task), autoescape=True),
+    )
+    if 1 + connection.scalars(lines).one() >= MOST_RUNS:
+        raise Conflict(
+            Thing("task", task.key),
+            f"was begun {MOST_RUNS} times",
+            "the server opens a new attempt",
+            code=ErrorCode.CRASHED,
+            command=Nothing(),
+        )
 
 
 def _is(key: TaskKey) -> Any:
