@@ -46,7 +46,8 @@ class ModelCache:
 
     Keeps a few, so that the models of a small federation's sites are fetched once for all baselines. Of a larger
     ensemble each is fetched when the worker asks for it, into the memory of the one that was used the longest ago. The
-    frozen part, which all of them share, is fetched once and kept until the end.
+    frozen part, which all of them share, is fetched once and kept until ``close``, which gives all memory back: when
+    the experiment ends, and when its worker is ended because it was idle. The next task then fetches it again.
     """
 
     def __init__(self, job: Job, fetch: Fetch) -> None:
