@@ -515,3 +515,17 @@ async def test_a_fold_that_finds_the_disk_full_leaves_nothing_behind(
     scene.start(None)
     await scene.until(lambda: scene.store.records)
     await finish(scene, 2)
+
+
+async def test_a_round_that_counts_is_announced_to_a_site_that_approved_while_it_was_open(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, job(), invited=("a", "b"))
+    scene.start()
+    task = await scene.task()
+    scene.store.invited = ALL
+    await scene.deliver("a", task)
+    await scene.deliver("b", task)
+    await scene.until(lambda: scene.fleet.announced)
+    sites, closed = scene.fleet.announced[0]
+    assert sites == ALL and closed.committed and closed.contributors == ("a", "b")
+    assert scene.running is not None
+    scene.running.cancel()

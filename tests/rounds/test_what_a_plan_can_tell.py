@@ -20,7 +20,7 @@ from archipel.governance import job_hash, record_hash
 from archipel.plans.in_turn import ReadingOrder
 from archipel.plans.runtime import Outcome
 from archipel.privacy import Measured, reported_bytes
-from archipel.privacy.capacity import FLOATS, SQUARES, failures, histograms, readings, updates
+from archipel.privacy.capacity import FLOATS, MOST_RUNS, SQUARES, failures, histograms, readings, updates
 from archipel.rounds.accounting import check_update
 from archipel.tasks import Compute, Trained, computing
 from archipel.tensors import encode
@@ -175,8 +175,9 @@ def test_how_often_an_ensembles_models_are_read_is_bounded_and_counted() -> None
 
     asking = job(metrics=(LOSS,), validation=(DICE,), baselines=Baselines(local=True, ensemble=True))
     ways = readings(asking, TaskKind.EVALUATE, HELD.validation)
-    assert ways == 1 + 11 * len(asking.sites)
-    assert {fetched(number) for number in range(ways + 50)} == set(range(ways))
+    once = 1 + 11 * len(asking.sites)
+    assert ways == once**MOST_RUNS
+    assert {fetched(number) for number in range(once + 50)} == set(range(once))
     # Without a metric of training, what tells most is the evaluation of the ensemble.
     asking = asking.model_copy(update={"metrics": ()})
     states = updates(asking, TaskKind.EVALUATE, SITE) + failures(asking)

@@ -6,16 +6,20 @@ import random
 
 import pytest
 from sqlalchemy import delete, insert, update
+from test_jobs_and_answers import answer
+from test_models_that_last import store
 
-from archipel.governance import job_hash, record_hash
+from archipel.governance import Approval, approve, job_hash, record_hash
 from archipel.rounds import StageRecord
 from archipel.rounds.experiment_store import Opened, SiteRecord
 from archipel.rounds.stages import Stage
-from archipel.server.experiments import views
+from archipel.server.experiments import hub, views
 from archipel.server.experiments.experiment_store import SqlExperimentStore
+from archipel.server.experiments.service import Experiments
 from archipel.server.membership.federation import ServerContext
 from archipel.server.state import schema
 from archipel.tensors import blob_hash
+from archipel.transport import FromServer, Peer, RoundMessage
 from archipel.vocabulary import (
     Conflict,
     ErrorCode,
@@ -79,7 +83,9 @@ def _keep(federation: ServerContext, number: int, record: str, kind: TaskKind) -
         )  # fmt: skip
 
 
-def test_a_site_hears_its_last_two_stages_and_its_last_training(federation: ServerContext, enrolled: Applicant) -> None:
+def test_a_site_hears_its_last_stages_and_trainings_and_the_newest(
+    federation: ServerContext, enrolled: Applicant
+) -> None:
     """The oracle reads every record there is."""
     running_job(federation, enrolled)
     draw = random.Random(0)
@@ -91,7 +97,8 @@ def test_a_site_hears_its_last_two_stages_and_its_last_training(federation: Serv
             _keep(federation, number, record.model_dump_json(), record.stage.kind)
         mine = [record for record in records if "berlin" in record.sites]
         trained = [one for one in mine if one.stage.kind is TaskKind.TRAIN and "berlin" in one.contributors]
-        wanted = sorted({one.stage.round for one in [*mine[-2:], *trained[-1:]]})
+        counts = [one for one in records if one.stage.kind is TaskKind.TRAIN]
+        wanted = sorted({one.stage.round for one in [*mine[-2:], *trained[-1:], *counts[-1:]]})
         assert [word.round for word in views.last_closed(federation.database, "berlin")] == wanted
 
 
@@ -109,3 +116,45 @@ def test_no_record_older_than_those_is_read(federation: ServerContext, enrolled:
     with federation.database.write() as connection:
         connection.execute(update(schema.experiments).values(state="finished"))
     assert views.last_closed(federation.database, "berlin") == []
+
+
+def test_a_site_that_was_away_or_approved_late_hears_the_last_round_that_counts(
+    federation: ServerContext, enrolled: Applicant
+) -> None:
+    running_job(federation, enrolled)
+    for number, kind in ((4, TaskKind.TRAIN), (5, TaskKind.TRAIN), (6, TaskKind.LOCAL)):
+        record = StageRecord(
+            stage=Stage(kind=kind, round=number), attempt=1, committed=True, seconds=1.0, contributors=("rome",),
+            sites={"rome": SiteRecord(state=ParticipantStatus.DELIVERED)},
+        )  # fmt: skip
+        _keep(federation, number, record.model_dump_json(), kind)
+    assert [(word.round, word.kind) for word in views.last_closed(federation.database, "berlin")] == [
+        (5, TaskKind.TRAIN)
+    ]
+    # It is not said to a site that the job does not name.
+    assert views.last_closed(federation.database, "nowhere") == []
+
+
+async def test_a_site_that_approves_while_it_is_connected_gets_the_last_round_that_counts(
+    federation: ServerContext, enrolled: Applicant
+) -> None:
+    kept = store(federation, enrolled, "higher")
+    record = StageRecord(
+        stage=Stage(kind=TaskKind.TRAIN, round=5), attempt=1, committed=True, seconds=1.0, contributors=("rome",),
+        sites={"rome": SiteRecord(state=ParticipantStatus.DELIVERED)},
+    )  # fmt: skip
+    _keep(federation, 5, record.model_dump_json(), TaskKind.TRAIN)
+    experiments, said = Experiments(federation), []
+
+    async def send(message: FromServer) -> None:
+        said.append(message)
+
+    experiments.hub.attach(hub.Stream(Peer("berlin", "1", ""), send))
+    draft = Approval(
+        experiment="first", site="berlin", job_hash=kept.job_hash, cohort_hash="sha256:" + "0" * 64, approved_at="now"
+    )
+    signed = approve(enrolled.identity, draft).model_dump(mode="json")
+    await experiments.answer("berlin", answer(kept, enrolled, "rejected", None))
+    assert said == []
+    await experiments.answer("berlin", answer(kept, enrolled, "approved", signed))
+    assert [one.closed.round for one in said if isinstance(one, RoundMessage)] == [5]

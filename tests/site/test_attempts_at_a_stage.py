@@ -8,15 +8,18 @@ import pytest
 from test_agent import Line, agent_of
 
 from archipel.governance import JournalHead, record_hash, sign_head
+from archipel.privacy.capacity import MOST_RUNS
 from archipel.site.agent.agent import Agent
 from archipel.site.audit import journal
 from archipel.site.execution.task_store import SiteTaskStore
+from archipel.site.execution.training import SandboxTrainer
 from archipel.site.sandbox import WorkerTaskFailed
 from archipel.site.state.folder import StateFolder
-from archipel.tasks import Idempotent, LocalUpdate
+from archipel.tasks import Idempotent, LocalUpdate, failure_of
 from archipel.tensors import blob_hash
 from archipel.transport import TaskFailedMessage, TaskOffer
 from archipel.vocabulary import (
+    Baselines,
     Conflict,
     ErrorCode,
     Failure,
@@ -202,6 +205,65 @@ async def test_a_plan_tells_one_failure_in_an_attempt_however_often_it_is_asked(
     assert len(told) == 1 and {failure.code for failure, _ in told} == {code}
     again = await offered(stages, plan, stages.task(1, 2, stages.job.initial_model))
     assert isinstance(again, WorkerTaskFailed) and again.failure.code is ErrorCode.NOT_FINITE and plan.runs == 2
+
+
+def ensemble_of(stages: Stages, attempt: int = 1) -> Task:
+    """The evaluation of an ensemble after the job's only round."""
+    key = TaskKey(experiment="heart", round=1, attempt=attempt, kind=TaskKind.EVALUATE, about="ensemble")
+    one = TrainingPass(round=1, arguments={"rate": 0.1})
+    return Task(key=key, job_hash=stages.hash, models=(ROUND_1, ROUND_2), passes=(one,))
+
+
+@pytest.fixture
+def of_one_round(with_table: StateFolder) -> Stages:
+    return Stages(with_table, terms=RoundTerms(rounds=1, quorum=1), baselines=Baselines(local=True, ensemble=True))
+
+
+@pytest.mark.parametrize("code", [ErrorCode.LOST, ErrorCode.NOT_FOUND, ErrorCode.INTERNAL])
+async def test_an_ensemble_that_could_not_be_read_to_its_end_is_not_read_again_in_the_attempt(
+    of_one_round: Stages, code: ErrorCode
+) -> None:
+    """A server that gives a damaged model in the middle of a lap would see another lap."""
+    plan, task = Plan(of_one_round, code), ensemble_of(of_one_round)
+    found = [await offered(of_one_round, plan, task) for _ in range(3)]
+    assert plan.runs == 1
+    assert {one.failure.code for one in found if isinstance(one, WorkerTaskFailed)} == {code} and len(found) == 3
+    await offered(of_one_round, plan, ensemble_of(of_one_round, 2))
+    assert plan.runs == 2
+
+
+def test_an_ensemble_is_begun_as_often_as_its_readings_are_counted_in_each_attempt(of_one_round: Stages) -> None:
+    for attempt in (1, 2):
+        for _ in range(MOST_RUNS):
+            of_one_round.store.begin(ensemble_of(of_one_round, attempt))
+        with pytest.raises(Conflict, match=f"was begun {MOST_RUNS} times; the server opens a new attempt") as refused:
+            SiteTaskStore(of_one_round.site).begin(ensemble_of(of_one_round, attempt))
+        assert failure_of(refused.value).retry
+
+
+class Counted:
+    """A worker whose evaluations are counted."""
+
+    def __init__(self) -> None:
+        self.runs = 0
+
+    async def evaluate(self, *_: object) -> None:
+        self.runs += 1
+
+
+async def test_each_run_of_an_ensemble_counts_also_one_that_its_own_agent_repeats(of_one_round: Stages) -> None:
+    stages, worker = of_one_round, Counted()
+    stages.store.begin(ensemble_of(stages))
+    trainer = SandboxTrainer(stages.site, stages.store, stages.job, lambda: None, None)  # type: ignore[arg-type, return-value]
+    for _ in range(MOST_RUNS):
+        await trainer._evaluated(worker, ensemble_of(stages))  # type: ignore[arg-type]
+    with pytest.raises(Conflict, match="was begun"):
+        await trainer._evaluated(worker, ensemble_of(stages))  # type: ignore[arg-type]
+    assert worker.runs == MOST_RUNS
+    # Another model alone tells nothing by how it is read.
+    alone = stages.task(1, 1, ROUND_1, TaskKind.EVALUATE)
+    for _ in range(MOST_RUNS + 1):
+        await trainer._evaluated(worker, alone)  # type: ignore[arg-type]
 
 
 async def refused_by(agent: Agent, line: Line, task: Task) -> list[ErrorCode]:

@@ -8,10 +8,11 @@ from test_attempts_at_a_stage import CHOSEN, HEAD, ROUND_1, ROUND_2, SIGNED, Sta
 
 from archipel.site.audit import journal
 from archipel.site.state.folder import StateFolder
-from archipel.tasks import check_task_of_job
+from archipel.tasks import check_task_of_job, failure_of
 from archipel.vocabulary import (
     ArchipelError,
     Baselines,
+    Conflict,
     ErrorCode,
     RoundClosed,
     RoundTerms,
@@ -85,6 +86,19 @@ def test_what_follows_a_round_whose_result_the_site_does_not_hold_is_refused(bet
         between.task(ahead, 1, CHOSEN, E, "ucl"),
     ):
         between.refuses(task, f"follows round {ahead}, {NO_RESULT}")
+
+
+@pytest.mark.parametrize(("held", "round_"), [(1, 2), (2, 1)])
+def test_what_is_refused_for_a_result_says_so_and_not_that_nobody_approved(
+    between: Between, held: int, round_: int
+) -> None:
+    between.rounds(1, held)
+    with pytest.raises(Conflict) as refused:
+        between.store.begin(between.local(round_, round_))
+    said = failure_of(refused.value)
+    assert said.code is ErrorCode.NOT_APPROVED and said.sentence.startswith(
+        "the newest signed result that the site holds"
+    )
 
 
 def test_a_round_that_failed_is_no_round_that_counts(between: Between) -> None:

@@ -21,6 +21,9 @@ FLOATS = 2**32 - 2**24 - 1
 """Totals: the float32 numbers that are finite, with one zero (IEEE 754)."""
 SQUARES = 2**31 - 2**23
 """Sums of squares: those of them that are not negative."""
+MOST_RUNS = 3
+"""How often a site runs an evaluation of an ensemble in one attempt: each run can read the models in another way. A
+worker or an agent that dies, and a patient who is withdrawn, take one more run; after the last the attempt fails."""
 _CLASSES = len(EXCEPTION_CLASSES) + 2
 """Classes of a failure: those of the list, ``Exception`` for every other, and none."""
 
@@ -91,10 +94,10 @@ def _sums(most: int, smallest: int | None = None) -> int:
 
 def readings(job: Job, kind: TaskKind, validation: int) -> int:
     """In how many ways a plan can read the models of its task: a site fetches those of an ensemble as they are read, in
-    their order and at most once for each sample to validate on (``plans/in_turn.py:ReadingOrder``).
+    their order and at most once for each sample to validate on (``plans/in_turn.py:ReadingOrder``), in each run.
     """
     ensemble = kind is TaskKind.EVALUATE and job.baselines.ensemble
-    return 1 + validation * len(job.sites) if ensemble else 1
+    return (1 + validation * len(job.sites)) ** MOST_RUNS if ensemble else 1
 
 
 def most_seconds(job: Job, passes: int) -> int:

@@ -349,7 +349,11 @@ class ExperimentLoop:
         for site, state in opened.sites.items():
             if state in (ParticipantStatus.LATE, ParticipantStatus.MISSING):
                 await self.fleet.withdraw(site, opened.task.key, f"the round closed and this site was {state}")
-        await self.fleet.announce(sorted(opened.sites), closed)
+        sites = set(opened.sites)
+        if committed and opened.stage.kind is TaskKind.TRAIN:
+            # A site that approved since is asked for what follows this round, and does it only with its result.
+            sites.update((await _in_thread(self.store.progress)).invited)
+        await self.fleet.announce(sorted(sites), closed)
         return True
 
     def _put_off(self, opened: Opened, tries: int) -> None:

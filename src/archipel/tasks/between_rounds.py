@@ -10,8 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from archipel.rounds import most_measurements
+from archipel.tasks.failing import ResultNotHeld
 from archipel.vocabulary import Conflict, ErrorCode, Job, Task, TaskKey, TaskKind, Thing
 from archipel.vocabulary.counting import pluralise
+from archipel.vocabulary.remedies import Nothing
 
 
 @dataclass(frozen=True)
@@ -44,15 +46,23 @@ def check_between_rounds(job: Job, task: Task, known: KnownRounds) -> None:
     if is_training or key.round >= job.terms.rounds:
         return
     if known.closed < key.round:
-        raise _unasked(task, f"follows round {key.round}, of which this site holds no signed result that counts")
+        raise _not_held(task, "of which this site holds no signed result that counts")
     if known.closed > key.round:
-        raise _unasked(
-            task, f"follows round {key.round}, and this site holds the signed result of round {known.closed}"
-        )
+        raise _not_held(task, f"and this site holds the signed result of round {known.closed}")
     most = most_measurements(job)
     if not ends_experiment(key) and len(known.measured | {key.round}) > most:
         times = pluralise(most, "time")
         raise _unasked(task, f"measures the model between rounds once more than the {times} that the job allows")
+
+
+def _not_held(task: Task, cause: str) -> ResultNotHeld:
+    return ResultNotHeld(
+        Thing("task", task.key),
+        f"follows round {task.key.round}, {cause}",
+        "the server sends the newest result when the site connects",
+        code=ErrorCode.NOT_APPROVED,
+        command=Nothing(),
+    )
 
 
 def _unasked(task: Task, cause: str) -> Conflict:

@@ -5,7 +5,7 @@ A sentence says what happened and, after a semicolon, what a researcher can do a
 
 from __future__ import annotations
 
-from archipel.vocabulary import ArchipelError, ErrorCode, Failure
+from archipel.vocabulary import ArchipelError, Conflict, ErrorCode, Failure
 
 _SENTENCES = {
     ErrorCode.BAD_DATA: "the site's data does not meet the plan's needs",
@@ -33,13 +33,19 @@ _SENTENCES = {
     ErrorCode.SANDBOX: "the site has no sandbox and refuses to train without one",
     ErrorCode.TRUST: "what the site holds is not what was approved or signed",
 }
+_NOT_HELD = "the newest signed result that the site holds is not that of the round which this follows"
 _PASSING = frozenset({ErrorCode.CRASHED, ErrorCode.DISK_FULL})
+
+
+class ResultNotHeld(Conflict):
+    """A task follows another round than the newest one whose signed result this site holds."""
 
 
 def failure_of(error: BaseException) -> Failure:
     """What leaves the site about an error raised by the agent's own code: never the error's text."""
     code = error.code if isinstance(error, ArchipelError) else ErrorCode.INTERNAL
-    return Failure(code=code, sentence=sentence_of(code), retry=code in _PASSING)
+    sentence = _NOT_HELD if isinstance(error, ResultNotHeld) else sentence_of(code)
+    return Failure(code=code, sentence=sentence, retry=code in _PASSING)
 
 
 def sentence_of(code: ErrorCode) -> str:

@@ -1,4 +1,4 @@
-"""The parts of a model: what every round trains and sends, and what is frozen and travels once."""
+"""The parts of a model: what every round trains and sends, and what is frozen and does not travel with rounds."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ from archipel.vocabulary import (
     Value,
 )
 from archipel.vocabulary.remedies import Nothing
-from archipel.vocabulary.states import ControlVerb, ExperimentState
+from archipel.vocabulary.states import ApprovalState, ControlVerb, ExperimentState
 
 _log = structlog.get_logger("archipel.experiments")
 
@@ -205,7 +205,7 @@ class Experiments:
         ]
 
     def missed_results(self, site: str) -> list[RoundClosed]:
-        """The newest closed round of each experiment of the site, which it may have missed."""
+        """The results of closed rounds of the site's experiments that it may have missed."""
         return views.last_closed(self.federation.database, site)
 
     async def answer(self, site: str, message: AnswerMessage, head: JournalHead | None = None) -> JournalHead | None:
@@ -213,6 +213,11 @@ class Experiments:
         is kept of the site's journal when it showed one, ``head``.
         """
         kept = await asyncio.to_thread(self.records.keep_answer, site, message, head)
+        # A site keeps results from its approval on only, so that it lacks those which were sent when it connected.
+        is_approved = message.state == ApprovalState.APPROVED
+        for closed in await asyncio.to_thread(self.missed_results, site) if is_approved else ():
+            if closed.experiment == message.experiment:
+                await self.hub.send(site, await self.hub.round_message(closed, site))
         loop = self.hub.fleets.get(message.experiment)
         if loop is not None:
             loop.events.put_nowait(Nudged())

@@ -304,15 +304,19 @@ def check_known(connection: Connection, name: str) -> None:
 
 
 def last_closed(database: Database, site: str) -> list[RoundClosed]:
-    """The results of rounds that a site may have missed, oldest first, of each experiment that is not over.
+    """The results of rounds that a site may have missed, oldest first, of each of its experiments that is not over.
 
-    The last two closed stages, and the last round of training that the site is in: on this one it commits its state.
+    The last two closed stages that the site was in, and the last round of training that it counted in: on this one it
+    commits its state. Also the last round of training that counts, with or without the site: what follows a round is
+    done only at sites that hold its result.
     """
     closed_rounds = []
     over = [state for state in ExperimentState if state.is_over]
     with database.read() as connection:
         query = select(schema.experiments).where(schema.experiments.c.state.not_in(over))
         for row in connection.execute(query).mappings().all():
+            if site not in parsed_job(row["job"]).sites:
+                continue
             for attempt, record in reversed(_missed(_newest_records(connection, row["experiment"]), site)):
                 closed_rounds.append(
                     RoundClosed(
@@ -331,17 +335,18 @@ def last_closed(database: Database, site: str) -> list[RoundClosed]:
 
 
 def _missed(newest: Iterable[tuple[int, StageRecord]], site: str) -> list[tuple[int, StageRecord]]:
-    """The site's last two stages and the last training that it counted in, newest first; no older record is read."""
+    """The site's last two stages, the last training that it counted in and the last one that counts at all, newest
+    first; no older record is read.
+    """
     missed: list[tuple[int, StageRecord]] = []
-    counted = False
+    own, counted, found = 0, False, False
     for attempt, record in newest:
-        if site not in record.sites:
-            continue
-        trained = record.stage.kind is TaskKind.TRAIN and site in record.contributors
-        if len(missed) < 2 or (trained and not counted):
+        is_training, is_own = record.stage.kind is TaskKind.TRAIN, site in record.sites
+        trained, counts = is_training and site in record.contributors, is_training and record.committed
+        if (is_own and own < 2) or (trained and not counted) or (counts and not found):
             missed.append((attempt, record))
-        counted = counted or trained
-        if counted and len(missed) >= 2:
+        own, counted, found = own + is_own, counted or trained, found or counts
+        if counted and found and own >= 2:
             break
     return missed
 

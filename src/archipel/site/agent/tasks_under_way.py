@@ -178,20 +178,24 @@ class TasksUnderWay:
         await self._link.send(TaskFailedMessage(key=task.key, failure=failure))
 
     async def withdraw(self, key: TaskKey, reason: str) -> None:
-        """The server no longer wants the task: its work ends, and its worker is stopped."""
+        """The server no longer wants the task: its work ends, its worker is stopped, and it is not begun again."""
         work = self.work.get(key.experiment)
         running = work.running.get(str(key)) if work else None
-        if work is None or running is None:
-            return
-        _log.info("task withdrawn", task=str(key), reason=reason)
-        running.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await running
-        await work.trainer.stop()
+        if running is not None:
+            _log.info("task withdrawn", task=str(key), reason=reason)
+            # Before its row is changed: what is cancelled begins nothing more.
+            running.cancel()
         try:
+            # Before anything is awaited that a lost connection could break off. Also what does not run: its worker may
+            # have died, or this agent.
             await asyncio.to_thread(self._store.withdrawn, key)
         except StorageFull as error:
             _log.error("that a task was withdrawn could not be kept", task=str(key), error=str(error))
+        if work is None or running is None:
+            return
+        with contextlib.suppress(asyncio.CancelledError):
+            await running
+        await work.trainer.stop()
 
     async def renew(self, experiment: str) -> None:
         """Stop a worker that still sees a withdrawn patient; its task is done again without this patient."""

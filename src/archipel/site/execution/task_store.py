@@ -13,10 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, and_, delete, insert, select, update
+from sqlalchemy import Connection, and_, delete, func, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from archipel.governance import JournalHead, record_hash
+from archipel.privacy.capacity import MOST_RUNS
 from archipel.site.audit import (
     RoundSettled,
     TaskAcceptedLine,
@@ -72,7 +73,8 @@ class SiteTaskStore:
     def find(self, task: Task) -> LocalUpdate | None:
         """The update of this very task. Raises Conflict (replayed) for other content under a used key.
 
-        Raises WorkerTaskFailed when the plan failed at it: the plan does not run again for the same attempt.
+        Raises WorkerTaskFailed when the plan failed at it: the plan does not run again for the same attempt. Raises
+        Conflict (round-closed) when its round is closed or the server withdrew it: no honest server offers it again.
         """
         with self._site.database.read() as connection:
             row = connection.execute(select(_tasks).where(_is(task.key))).mappings().first()
@@ -88,8 +90,16 @@ class SiteTaskStore:
                 code=ErrorCode.ROUND_CLOSED,
                 command=Nothing(),
             )
+        if row["state"] == SiteTaskState.WITHDRAWN:
+            raise Conflict(
+                Thing("task", task.key),
+                "was withdrawn by the server",
+                "the server opens a new attempt",
+                code=ErrorCode.ROUND_CLOSED,
+                command=Nothing(),
+            )
         failure = Failure.model_validate_json(row["failure"]) if row["failure"] is not None else None
-        if failure is not None and failure.code in _OF_THE_PLAN:
+        if failure is not None and (failure.code in _OF_THE_PLAN or _is_read_in_turn(task)):
             raise WorkerTaskFailed(failure, row["detail"] or "")
         if row["update"] is None:
             return None
@@ -109,7 +119,8 @@ class SiteTaskStore:
     def begin(self, task: Task) -> None:
         """The task is accepted; the same task begun again after a crash is the same line.
 
-        Raises Conflict (code not-approved) for one that starts from another model than its stage does here.
+        Raises Conflict (code not-approved) for one that starts from another model than its stage does here, and
+        Conflict (crashed) for an evaluation of an ensemble that ran ``MOST_RUNS`` times: each run can disclose more.
         """
         body = TaskAcceptedLine(**dict(task.key), task=record_hash(task), models=tuple(task.models))
         row = {
@@ -123,6 +134,8 @@ class SiteTaskStore:
             check_models(connection, task)
             known = connection.execute(select(_tasks.c.task_hash).where(_is(task.key))).first()
             kind = SiteJournalKind.TASK_ACCEPTED if known is None else SiteJournalKind.TASK_BEGUN_AGAIN
+            if known is not None and _is_read_in_turn(task):
+                _check_runs(connection, task)
             add_entry(connection, kind, body)
             if known is None:
                 connection.execute(insert(_tasks).values(**row))
@@ -177,12 +190,16 @@ class SiteTaskStore:
             )
 
     def withdrawn(self, key: TaskKey) -> None:
-        """The server no longer wants the task: followers of this site get a change, and its row stays as it is."""
+        """The server no longer wants the task. One that was begun and has not ended is withdrawn for good: a plan that
+        runs again in the same attempt would disclose more.
+        """
+        statement = update(_tasks).where(_is(key), _tasks.c.state == SiteTaskState.ACCEPTED)
         with self._site.database.write() as connection:
-            changes.append(connection, TaskChange(kind=UnjournaledKind.TASK_WITHDRAWN, task=key))
+            if connection.execute(statement.values(state=SiteTaskState.WITHDRAWN)).rowcount:
+                changes.append(connection, TaskChange(kind=UnjournaledKind.TASK_WITHDRAWN, task=key))
 
     def fail(self, task: Task, failure: Failure, detail: str) -> None:
-        """The task failed; ``detail``, the full text, stays here. One whose round is closed fails no more."""
+        """The task failed; ``detail``, the full text, stays here. One that is closed or withdrawn fails no more."""
         body = TaskFailedLine(**dict(task.key), failure=failure)
         row = {
             **task.key.model_dump(mode="json"),
@@ -200,13 +217,13 @@ class SiteTaskStore:
             if not self._known_experiment(connection, task.key.experiment):
                 add_entry(connection, SiteJournalKind.TASK_REFUSED, body)
                 return
-            query = select(_tasks.c.task_hash, _tasks.c.closed_at).where(_is(task.key))
+            query = select(_tasks.c.task_hash, _tasks.c.closed_at, _tasks.c.state).where(_is(task.key))
             known = connection.execute(query).first()
             if known is not None and known.task_hash != record_hash(task):
                 # Other content under a used key: the first task's row is right and stays as it is.
                 add_entry(connection, SiteJournalKind.TASK_REFUSED, body)
                 return
-            if known is not None and known.closed_at is not None:
+            if known is not None and (known.closed_at is not None or known.state == SiteTaskState.WITHDRAWN):
                 return
             add_entry(connection, SiteJournalKind.TASK_FAILED, body)
             statement = upsert(_tasks).values(**row, **values)
@@ -338,6 +355,28 @@ def _removed_on_error(path: Path | None) -> Iterator[None]:
         if path is not None:
             path.unlink(missing_ok=True)
         raise
+
+
+def _is_read_in_turn(task: Task) -> bool:
+    """Whether it evaluates an ensemble. The server sees how far its models are read, so that no failure of it,
+    whatever its code, is followed by another run in the same attempt.
+    """
+    return len(task.models) > 1
+
+
+def _check_runs(connection: Connection, task: Task) -> None:
+    lines = select(func.count()).where(
+        schema.journal.c.kind == SiteJournalKind.TASK_BEGUN_AGAIN,
+        schema.journal.c.body.contains(record_hash(task), autoescape=True),
+    )
+    if 1 + connection.scalars(lines).one() >= MOST_RUNS:
+        raise Conflict(
+            Thing("task", task.key),
+            f"was begun {MOST_RUNS} times",
+            "the server opens a new attempt",
+            code=ErrorCode.CRASHED,
+            command=Nothing(),
+        )
 
 
 def _is(key: TaskKey) -> Any:

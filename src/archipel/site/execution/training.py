@@ -24,7 +24,7 @@ from archipel.site.state import SiteJournalKind, StateFolder, sample_cache
 from archipel.site.withdrawals import withdrawals
 from archipel.tasks import Trained
 from archipel.tensors import BlobHasher, check_header, tensor_file_size
-from archipel.vocabulary import BadInput, ErrorCode, Job, OptimiserState, Task, TaskKind, TensorSchema, Thing
+from archipel.vocabulary import BadInput, ErrorCode, Job, OptimiserState, Task, TaskKey, TaskKind, TensorSchema, Thing
 from archipel.vocabulary.remedies import Nothing
 
 _log = structlog.get_logger("archipel.training")
@@ -46,7 +46,8 @@ class ModelCache:
 
     Keeps a few, so that the models of a small federation's sites are fetched once for all baselines. Of a larger
     ensemble each is fetched when the worker asks for it, into the memory of the one that was used the longest ago. The
-    frozen part, which all of them share, is fetched once and kept until the end.
+    frozen part, which all of them share, is fetched once and kept until ``close``, which gives all memory back: when
+    the experiment ends, and when its worker is ended because it was idle. The next task then fetches it again.
     """
 
     def __init__(self, job: Job, fetch: Fetch) -> None:
@@ -161,6 +162,7 @@ class SandboxTrainer:
         self._cohort: Cohort | None = None
         self._prepared: Prepared | None = None
         self._result: SharedBuffer | None = None
+        self._read: TaskKey | None = None
         self._turn = asyncio.Lock()
         self._idle: asyncio.Task[None] | None = None
 
@@ -169,10 +171,7 @@ class SandboxTrainer:
         """Run the task; no other is run, and the memory of the result is not used again, before the block ends."""
         async with self._turn, self._at_work():
             if task.key.kind is TaskKind.EVALUATE:
-                evaluated = await self._done(
-                    lambda worker: worker.evaluate(task, lambda number: self._models.get(task.models[number]))
-                )
-                yield Trained(evaluated)
+                yield Trained(await self._done(lambda worker: self._evaluated(worker, task)))
                 return
             model = await self._models.get(task.models[0])
             if self._result is None:
@@ -184,6 +183,14 @@ class SandboxTrainer:
             outcome = await self._done(lambda worker: worker.train(task, model, result, state))
             with result.view() as window, model.view() if self._job.privacy.steps else nullcontext() as given:
                 yield Trained(outcome, window, given)
+
+    async def _evaluated(self, worker: SandboxedWorker, task: Task) -> Outcome:
+        if len(task.models) > 1:
+            if self._read == task.key:
+                # Raises after so many runs as are counted.
+                self._store.begin(task)
+            self._read = task.key
+        return await worker.evaluate(task, lambda number: self._models.get(task.models[number]))
 
     @asynccontextmanager
     async def _at_work(self) -> AsyncIterator[None]:

@@ -186,7 +186,7 @@ tasks = Table(
     Column("done_at", String(32)),
     Column("closed_at", String(32)),
 )
-"""Every task taken on: accepted, done, sent, failed, closed or rolled-back.
+"""Every task taken on: accepted, done, sent, failed, withdrawn, closed or rolled-back.
 
 ``detail``, the full error text, stays here; ``closed_at`` is when the server's result of the round came.
 """

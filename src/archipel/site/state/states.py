@@ -22,6 +22,8 @@ class SiteTaskState(StrEnum):
     DONE = "done"
     SENT = "sent"
     FAILED = "failed"
+    WITHDRAWN = "withdrawn"
+    """The server withdrew it before there was an update; its plan does not run again in this attempt."""
     CLOSED = "closed"
     """Its round is closed, and the site's update counted."""
     ROLLED_BACK = "rolled-back"
