@@ -29,6 +29,7 @@ from archipel.vocabulary import (
     TensorSchema,
     TensorSpec,
 )
+from archipel.vocabulary.partition import FrozenPart
 from worlds.people import approve
 from worlds.site import PLAN, SERVER, Terminal, job_for, take_offer
 
@@ -87,6 +88,49 @@ def test_a_forged_lineage_is_said_and_cannot_be_approved(
     assert refused.exit_code != 0 and "which is not true, by the" in str(refused.exception)
     entry, job = catalog.dataset(with_table.database, "table"), offers.offered(with_table.database, "heart-2").job
     assert len(suitability.reasons_against(with_table, job, entry)) == 1
+
+
+def frozen(content: bytes) -> FrozenPart:
+    tensors = TensorSchema.of([TensorSpec(name="backbone", dtype="float32", shape=(4,))])
+    return FrozenPart(tensors=tensors, blob=blob_hash(content))
+
+
+@pytest.fixture
+def parent_in_parts(with_table: StateFolder) -> Job:
+    """As ``parent``, and a part of the model is frozen."""
+    stages = Stages(with_table, frozen=frozen(b"frozen"))
+    approve(with_table, "heart")
+    stages.done(1, stages.job.initial_model, MADE)
+    return stages.job
+
+
+@pytest.mark.parametrize("part", [frozen(b"the attacker's choice"), None], ids=["another", "none"])
+@pytest.mark.parametrize("round_", [0, 1])
+def test_a_lineage_with_another_frozen_part_cannot_be_approved(
+    with_table: StateFolder, parent_in_parts: Job, part: FrozenPart | None, round_: int
+) -> None:
+    start = {"initial_model": MADE if round_ else parent_in_parts.initial_model}
+    lineage = lineage_of(parent_in_parts, round=round_, model="last" if round_ else "best")
+    said = explained(with_table, **start, lineage=lineage, frozen=part)
+    proof = "by the job with this hash, which this site has and which freezes another part of the model"
+    assert f"WARNING: this is not true, {proof}." in said[STARTS]
+    assert f"which is not true, {proof}" in said["What prevents it?"]
+
+
+def test_a_lineage_with_the_same_frozen_part_is_confirmed(with_table: StateFolder, parent_in_parts: Job) -> None:
+    both = {"initial_model": MADE, "frozen": parent_in_parts.frozen}
+    assert "This site can prove that it is this model" in explained(
+        with_table, **both, lineage=lineage_of(parent_in_parts))[STARTS]  # fmt: skip
+
+
+@pytest.mark.parametrize(("part", "words"), [(None, "can prove that it is"), (frozen(b"f"), "does not have that job")])
+def test_a_result_without_its_job_proves_nothing_of_a_frozen_part(
+    with_table: StateFolder, parent: Job, part: FrozenPart | None, words: str
+) -> None:
+    # The experiment's job is another one by now; the results of the one before are still in the journal.
+    take_offer(with_table, seed=7)
+    said = explained(with_table, initial_model=MADE, lineage=lineage_of(parent), frozen=part)
+    assert words in said[STARTS] and "WARNING" not in said[STARTS]
 
 
 def test_the_start_of_a_known_job_is_confirmed(with_table: StateFolder, parent: Job) -> None:
