@@ -13,13 +13,14 @@ from test_who_may_steer import as_person
 
 from archipel.governance import job_hash
 from archipel.server import backup
+from archipel.server.experiments import Experiments
 from archipel.server.experiments.model_rows import unnamed
 from archipel.server.membership.federation import ServerContext
 from archipel.server.state import schema
 from archipel.server.state.folder import ServerState
 from archipel.tensors import blob_hash, encode
 from archipel.vocabulary import BadInput, Job, NotFound
-from worlds.server import Applicant, Served, records_of, sql_store_of
+from worlds.server import Applicant, Served, records_of, serving, sql_store_of
 
 FROZEN = encode({"backbone": np.ones(50, np.float32)})
 PART = {"tensors": {"tensors": [{"name": "backbone", "dtype": "float32", "shape": [50]}]}, "blob": blob_hash(FROZEN)}
@@ -136,3 +137,21 @@ async def test_who_may_download_a_model_downloads_what_its_job_names_and_no_othe
         assert (await client.get(path + blob_hash(b"plan"), headers=anna)).content == b"plan"
         refused = await client.get(path + secret, headers=anna)
         assert refused.status_code == 404 and "is not in the job" in refused.text
+
+
+async def test_what_ones_own_job_names_can_be_named_again_without_sending_it_and_by_nobody_else(
+    federation: ServerContext, enrolled: Applicant, job: Job
+) -> None:
+    second = {"job": document(federation, enrolled, experiment="second")}
+    async with serving(federation, Experiments(federation)) as served, served.client() as client:
+        anna, bert = as_person(served, "anna", "research"), as_person(served, "bert", "research")
+        records_of(federation).keep_job(job, job_hash(job), anna["Authorization"].split("_")[1])
+        for person, status in ((bert, 404), (anna, 200)):
+            answers = [await client.head(f"/v1/blobs/{blob}", headers=person) for blob in sorted(job.blobs)]
+            assert [answer.status_code for answer in answers] == [status] * 3
+        for content in (b"plan", FIRST):
+            await client.put(f"/v1/blobs/{blob_hash(content)}", content=content, headers=bert)
+        refused = await client.post("/v1/experiments", json=second, headers=bert)
+        assert refused.status_code == 403 and blob_hash(FROZEN) in refused.json()["cause"]
+        answer = await client.post("/v1/experiments", json=second, headers=anna)
+        assert answer.status_code == 201, answer.text
