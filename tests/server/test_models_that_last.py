@@ -40,8 +40,10 @@ def store(federation: ServerContext, site: Applicant, better: str, first: bytes 
     return sql_store_of(federation, job, digest)
 
 
-def close(kept: SqlExperimentStore, number: int, found: float, kind: TaskKind = TaskKind.TRAIN) -> None:
-    """A committed stage of round ``number`` that measured ``found`` on the model it started from."""
+def close(
+    kept: SqlExperimentStore, number: int, found: float, kind: TaskKind = TaskKind.TRAIN, made: bytes | None = None
+) -> None:
+    """A committed stage of round ``number`` that measured ``found`` on the model it started from, and ``made`` one."""
     job, stage = kept.job, Stage(kind=kind, round=number)
     before = kept.progress().model
     key = TaskKey(experiment=job.experiment, round=number, kind=kind)
@@ -51,7 +53,7 @@ def close(kept: SqlExperimentStore, number: int, found: float, kind: TaskKind = 
     result, model = None, None
     if kind is TaskKind.TRAIN:
         result = kept.result_file()
-        result.write_bytes(b"model %d" % number)
+        result.write_bytes(made or b"model %d" % number)
         model = blob_hash(result.read_bytes())
     measured = {name: MetricSum(total=2 * found, weight=2.0) for name in ("dice", "hd95")}
     record = StageRecord(

@@ -7,10 +7,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from test_attempts_at_a_stage import Stages
 
 from archipel.governance import job_hash
-from archipel.site.approval import differences, offers, suitability
+from archipel.site.approval import differences, job_differences, offers, suitability
 from archipel.site.approval.job_differences import MOST_LINES
 from archipel.site.datasets import catalog
 from archipel.site.services import explanations
@@ -18,6 +20,7 @@ from archipel.site.state.folder import StateFolder
 from archipel.tensors import blob_hash
 from archipel.vocabulary import (
     Baselines,
+    HyperParameter,
     Job,
     MetricSpec,
     ModelFile,
@@ -29,6 +32,7 @@ from archipel.vocabulary import (
     TensorSchema,
     TensorSpec,
 )
+from archipel.vocabulary.partition import FrozenPart
 from worlds.people import approve
 from worlds.site import PLAN, SERVER, Terminal, job_for, take_offer
 
@@ -87,6 +91,49 @@ def test_a_forged_lineage_is_said_and_cannot_be_approved(
     assert refused.exit_code != 0 and "which is not true, by the" in str(refused.exception)
     entry, job = catalog.dataset(with_table.database, "table"), offers.offered(with_table.database, "heart-2").job
     assert len(suitability.reasons_against(with_table, job, entry)) == 1
+
+
+def frozen(content: bytes) -> FrozenPart:
+    tensors = TensorSchema.of([TensorSpec(name="backbone", dtype="float32", shape=(4,))])
+    return FrozenPart(tensors=tensors, blob=blob_hash(content))
+
+
+@pytest.fixture
+def parent_in_parts(with_table: StateFolder) -> Job:
+    """As ``parent``, and a part of the model is frozen."""
+    stages = Stages(with_table, frozen=frozen(b"frozen"))
+    approve(with_table, "heart")
+    stages.done(1, stages.job.initial_model, MADE)
+    return stages.job
+
+
+@pytest.mark.parametrize("part", [frozen(b"the attacker's choice"), None], ids=["another", "none"])
+@pytest.mark.parametrize("round_", [0, 1])
+def test_a_lineage_with_another_frozen_part_cannot_be_approved(
+    with_table: StateFolder, parent_in_parts: Job, part: FrozenPart | None, round_: int
+) -> None:
+    start = {"initial_model": MADE if round_ else parent_in_parts.initial_model}
+    lineage = lineage_of(parent_in_parts, round=round_, model="last" if round_ else "best")
+    said = explained(with_table, **start, lineage=lineage, frozen=part)
+    proof = "by the job with this hash, which this site has and which freezes another part of the model"
+    assert f"WARNING: this is not true, {proof}." in said[STARTS]
+    assert f"which is not true, {proof}" in said["What prevents it?"]
+
+
+def test_a_lineage_with_the_same_frozen_part_is_confirmed(with_table: StateFolder, parent_in_parts: Job) -> None:
+    both = {"initial_model": MADE, "frozen": parent_in_parts.frozen}
+    assert "This site can prove that it is this model" in explained(
+        with_table, **both, lineage=lineage_of(parent_in_parts))[STARTS]  # fmt: skip
+
+
+@pytest.mark.parametrize(("part", "words"), [(None, "can prove that it is"), (frozen(b"f"), "does not have that job")])
+def test_a_result_without_its_job_proves_nothing_of_a_frozen_part(
+    with_table: StateFolder, parent: Job, part: FrozenPart | None, words: str
+) -> None:
+    # The experiment's job is another one by now; the results of the one before are still in the journal.
+    take_offer(with_table, seed=7)
+    said = explained(with_table, initial_model=MADE, lineage=lineage_of(parent), frozen=part)
+    assert words in said[STARTS] and "WARNING" not in said[STARTS]
 
 
 def test_the_start_of_a_known_job_is_confirmed(with_table: StateFolder, parent: Job) -> None:
@@ -225,6 +272,78 @@ def test_names_of_others_cannot_forge_a_line_and_long_lists_end() -> None:
         r'what the plan needs of the data, labels 1: a -> "liver\n- nothing else differs"',
         "nothing else differs",
     ]
+
+
+CLIP, NOISE = ({"name": name, "parameters": {"size": 1.0}} for name in ("clip", "noise"))
+PLAN_OF_JOB = job_for(NOWHERE).plan.model_dump(mode="json")
+RATE, SIZE = (HyperParameter(name=name, kind="float", default=0.1, minimum=0, maximum=1) for name in ("rate", "size"))
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "said"),
+    [
+        ({"plan": {**PLAN_OF_JOB, "packages": ["monai", "torch"]}}, {"plan": {**PLAN_OF_JOB, "packages": ["torch"]}},
+         ["packages of the plan: monai removed"]),
+        ({}, {"plan": {**PLAN_OF_JOB, "packages": ["torch"]}}, ["packages of the plan: torch added"]),
+        ({"privacy": {"steps": [CLIP, NOISE]}}, {"privacy": {"steps": [NOISE, CLIP]}},
+         ["privacy steps: in another order"]),
+        ({"privacy": {"steps": [CLIP, NOISE]}}, {"privacy": {"steps": [NOISE, {"name": "clip"}]}},
+         ["privacy steps: in another order", "privacy steps: clip parameters size removed"]),
+        ({"needs": {"kind": "table", "columns": [{"name": "age"}, {"name": "sex"}], "target": {"name": "y"}}},
+         {"needs": {"kind": "table", "columns": [{"name": "sex"}, {"name": "age"}], "target": {"name": "y"}}},
+         ["what the plan needs of the data columns: in another order"]),
+        ({"strategy": {"parameters": {"of": True}}}, {"strategy": {"parameters": {"of": 1}}},
+         ["strategy, parameters of: yes -> 1"]),
+    ],
+    ids=["package gone", "package", "order", "order and more", "order within", "true and 1"],
+)  # fmt: skip
+def test_packages_orders_and_truths_are_compared(was: dict[str, Any], now: dict[str, Any], said: list[str]) -> None:
+    assert differences(job_for(NOWHERE, **was), job_for(NOWHERE, **now)) == [*said, "nothing else differs"]
+
+
+def some(*values: Any) -> st.SearchStrategy[list[Any]]:
+    """Some of these, in any order."""
+    drawn = st.tuples(st.permutations(values), st.integers(0, len(values)))
+    return drawn.map(lambda one: list(one[0][: one[1]]))
+
+
+def table(columns: list[Any]) -> dict[str, Any]:
+    return {"kind": "table", "columns": columns, "target": {"name": "y"}}
+
+
+STEPS = [CLIP, NOISE, *({"name": "clip", "parameters": {"size": size}} for size in (True, 1))]
+NUMBERS = [True, False, 0, 0.0, 1, 1.0, "1", ""]
+ROSTER = [RosterEntry(site=site, identity_key=SERVER.public, dataset="rows") for site in ("charite", "mayo")]
+FIELDS: dict[str, st.SearchStrategy[Any]] = {
+    "title": st.sampled_from(["a", "b"]),
+    "plan": some("monai", "torch").map(lambda names: {**PLAN_OF_JOB, "packages": sorted(names)}),
+    "tensors": some(*(TensorSpec(name=name, dtype="float32", shape=(2,)) for name in "abc")).map(TensorSchema.of),
+    "needs": st.one_of(
+        some("t1", "t2").map(lambda names: {"kind": "volumes", "modalities": names}),
+        st.permutations([{"name": "age"}, {"name": "sex", "categories": ["f", "m"]}]).map(table),
+    ),
+    "metrics": some(*(MetricSpec(name=name, better="lower") for name in ("loss", "error"))),
+    "parameters": st.permutations([RATE, SIZE]),
+    "strategy": st.fixed_dictionaries({}, optional={"of": st.sampled_from(NUMBERS)}).map(lambda of: {"parameters": of}),
+    "privacy": st.lists(st.sampled_from(STEPS), max_size=3).map(lambda steps: {"steps": steps}),
+    "roster": st.permutations(ROSTER),
+}
+
+
+@given(was=st.fixed_dictionaries(FIELDS), data=st.data())
+def test_nothing_differs_is_said_of_one_and_the_same_job_only(was: dict[str, Any], data: st.DataObject) -> None:
+    """Where a single field was drawn again, so that no other one hides what was overlooked."""
+    field = data.draw(st.sampled_from(sorted(FIELDS)))
+    now = {**was, field: data.draw(FIELDS[field])}
+    before, after = (job_for(NOWHERE, **job, arguments={"rate": 0.1, "size": 0.1}) for job in (was, now))
+    assert (differences(before, after) == ["nothing differs"]) == (job_hash(before) == job_hash(after))
+
+
+def test_what_has_no_words_yet_is_still_said_to_differ(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job_differences, "_lines", lambda *_: iter(()))
+    before = job_for(NOWHERE)
+    lines = differences(before, before.model_copy(update={"seed": 7, "experiment": "heart-2"}))
+    assert lines == ["something differs that this version has no words for"]
 
 
 @pytest.mark.parametrize(

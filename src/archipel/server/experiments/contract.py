@@ -23,7 +23,7 @@ class ExperimentService(Protocol):
         """The id of the access token that submitted it."""
 
     async def has_asked_for(self, name: str, blob: str) -> bool:
-        """Whether the blob is a kept model of an experiment that a token of this name submitted."""
+        """Whether an experiment that a token of this name submitted has the blob as a kept model or names it."""
 
     async def all(self) -> Sequence[ExperimentSummary]:
         """Every experiment in a line, newest first."""

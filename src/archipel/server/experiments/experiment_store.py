@@ -234,7 +234,7 @@ class SqlExperimentStore:
             add_event(connection, self._name, ended)
         self._changed()
         if unneeded:
-            # In a transaction that writes, so that no job that starts from one of them is kept meanwhile.
+            # In a transaction that writes, so that no job that names one of them is kept meanwhile.
             with self._database.write() as connection:
                 for blob in unnamed(connection, unneeded):
                     blobs.delete(blob)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, exists, func, insert, select, update
 
 from archipel.governance import Approval, JournalHead, canonical, check_approval
 from archipel.rounds import ASKED_FOR, ExperimentVerb
@@ -15,6 +15,7 @@ from archipel.rounds.named_models import MEMORY
 from archipel.rounds.tables import next_state
 from archipel.server.experiments import journal_heads, views
 from archipel.server.experiments.attempt_rows import at_place
+from archipel.server.experiments.job_blobs import names_blob
 from archipel.server.experiments.parent_models import check_parent
 from archipel.server.experiments.states import add_event, end_early, ending_of, set_state
 from archipel.server.experiments.submitted_jobs import check_submitted
@@ -92,16 +93,14 @@ class ExperimentRecords:
         return found
 
     def has_asked_for(self, name: str, blob: str) -> bool:
-        """Whether the blob is a kept model of an experiment that a token of this name submitted."""
+        """Whether an experiment that a token of this name submitted has the blob as a kept model or names it."""
         table, models, tokens = schema.experiments, schema.models, schema.access_tokens
-        query = (
-            select(models.c.hash)
-            .join(table, table.c.experiment == models.c.experiment)
-            .join(tokens, tokens.c.id == table.c.token)
-            .where(models.c.hash == blob, models.c.name.not_like(f"{MEMORY}%"), tokens.c.name == name)
+        kept = exists().where(
+            models.c.experiment == table.c.experiment, models.c.hash == blob, models.c.name.not_like(f"{MEMORY}%")
         )
+        query = select(table.c.experiment).join(tokens, tokens.c.id == table.c.token).where(tokens.c.name == name)
         with self._database.read() as connection:
-            return connection.execute(query.limit(1)).first() is not None
+            return connection.execute(query.where(kept | names_blob(blob)).limit(1)).first() is not None
 
     def askers(self) -> dict[str, str]:
         """Of each experiment, whose access token submitted it."""

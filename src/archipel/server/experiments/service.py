@@ -263,7 +263,7 @@ class Experiments:
         return await asyncio.to_thread(self.records.token, experiment)
 
     async def has_asked_for(self, name: str, blob: str) -> bool:
-        """Whether the blob is a kept model of an experiment that a token of this name submitted."""
+        """Whether an experiment that a token of this name submitted has the blob as a kept model or names it."""
         return await asyncio.to_thread(self.records.has_asked_for, name, blob)
 
     async def all(self) -> list[ExperimentSummary]:

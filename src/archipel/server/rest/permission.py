@@ -94,7 +94,7 @@ async def may_download(
 
 
 async def may_name(request: Request, blob: str, token: AccessToken) -> bool:
-    """Whether a job of this token may name the blob: it sent the bytes, or may download them as a model."""
+    """Whether a job of this token may name the blob: it sent the bytes, or may download them."""
     context = context_of(request)
     if token.allows(Scope.MODELS) or context.unused.was_sent_by(token.id, blob):
         return True

@@ -60,6 +60,9 @@ def differences(before: Job, after: Job, was: Texts | None = None, now: Texts | 
     more = len(lines) - MOST_LINES
     if more > 0:
         return [*lines[:MOST_LINES], f"and {pluralise(more, 'more difference')}"]
+    elsewhere = {name: getattr(after, name) for name in _SAID_ELSEWHERE}
+    if not lines and before.model_copy(update=elsewhere) != after:
+        return ["something differs that this version has no words for"]
     named = ["the experiment's name"] if before.experiment != after.experiment else []
     if (before.initial_model, before.lineage) != (after.initial_model, after.lineage):
         named.append("the model that it starts from")
@@ -71,29 +74,44 @@ def _lines(before: Job, after: Job, was: Texts | None, now: Texts | None) -> Ite
     old, new = before.model_dump(mode="json"), after.model_dump(mode="json")
     rest = sorted(old.keys() - {*_SAID_ELSEWHERE, *_COMPARED_APART, *_FIRST})
     for name in _FIRST:
-        yield from _compared(name, "", _keyed(old[name]), _keyed(new[name]))
+        yield from _compared(name, "", old[name], new[name])
     yield from _of_plan(before, after, was, now)
     yield from _of_tensors(before.tensors, after.tensors)
     for name in rest:
-        yield from _compared(name, "", _keyed(old[name]), _keyed(new[name]))
+        yield from _compared(name, "", old[name], new[name])
     for name in ("title", "description"):
         if old[name] != new[name]:
             yield f"the {name} changed"
 
 
 def _compared(path: str, within: str, old: JsonValue, new: JsonValue) -> Iterator[str]:
-    """``path`` is the field's, as in ``terms.rounds``, ``within`` what is in it, in words."""
-    if old == new:
+    """``path`` is the field's, as in ``terms.rounds``, ``within`` what is in it, in words. A line or more where the two
+    are not the same.
+    """
+    if _are_same(old, new):
         return
+    are_lists = isinstance(old, list) and isinstance(new, list)
+    old, new = _keyed(old), _keyed(new)
     if isinstance(old, dict) and isinstance(new, dict):
+        if are_lists and [key for key in old if key in new] != [key for key in new if key in old]:
+            yield f"{_label(path)}{within}: in another order"
         for key in sorted({**old, **new}):
             inner, named = (f"{path}.{key}", "") if _is_field(path, key) else (path, f"{within} {quote_name(key)}")
             if key not in old or key not in new:
                 yield f"{_label(inner)}:{named or ' ' + quote_name(key)} {'added' if key in new else 'removed'}"
             else:
-                yield from _compared(inner, named, _keyed(old[key]), _keyed(new[key]))
+                yield from _compared(inner, named, old[key], new[key])
         return
     yield f"{_label(path)}{',' if within else ''}{within}: {_shown(old)} -> {_shown(new)}"
+
+
+def _are_same(old: JsonValue, new: JsonValue) -> bool:
+    """Whether both are one JSON value: lists in the same order, and ``true`` is not 1, as it is to Python."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        return old.keys() == new.keys() and all(_are_same(old[key], new[key]) for key in old)
+    if isinstance(old, list) and isinstance(new, list):
+        return len(old) == len(new) and all(map(_are_same, old, new))
+    return old == new and isinstance(old, bool) == isinstance(new, bool)
 
 
 def _is_field(path: str, key: str) -> bool:
@@ -143,6 +161,9 @@ def _of_plan(before: Job, after: Job, was: Texts | None, now: Texts | None) -> I
     ):
         if one != other:
             yield f"{what}: {quote_name(one)} -> {quote_name(other)}"
+    imported, imports = set(before.plan.packages), set(after.plan.packages)
+    for package in sorted(imported ^ imports):
+        yield f"packages of the plan: {quote_name(package)} {'added' if package in imports else 'removed'}"
 
 
 def _changed_lines(path: str, was: Texts | None, now: Texts | None) -> str:

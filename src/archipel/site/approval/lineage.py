@@ -45,17 +45,25 @@ class Finding(NamedTuple):
 
 
 def find_evidence(connection: Connection, job: Job, parent: ParentModel) -> Finding:
-    """Whether the job's initial model is the one that its lineage names, as far as this site knows."""
+    """Whether the model that the job starts from, both parts of it, is the one that its lineage names, as far as this
+    site knows.
+    """
     known = _known_job(connection, parent)
     by_job = "the job with this hash, which this site has"
     if known is not None and (known.experiment != parent.experiment or parent.round > known.terms.rounds):
         return Finding(Evidence.CONTRADICTED, by_job)
+    if known is not None and known.frozen != job.frozen:
+        return Finding(Evidence.CONTRADICTED, f"{by_job} and which freezes another part of the model")
     started = set() if known is None else {known.initial_model}
     models = _models_made(connection, parent) if parent.round else started
     if not models:
         return Finding(Evidence.UNKNOWN_JOB if known is None else Evidence.NO_RESULT)
     proof = f"the server's signed result of round {parent.round}" if parent.round else by_job
-    return Finding(Evidence.CONFIRMED if job.initial_model in models else Evidence.CONTRADICTED, proof)
+    if job.initial_model not in models:
+        return Finding(Evidence.CONTRADICTED, proof)
+    # A result says nothing of what is frozen: only the job before does.
+    is_half_known = known is None and job.frozen is not None
+    return Finding(Evidence.UNKNOWN_JOB) if is_half_known else Finding(Evidence.CONFIRMED, proof)
 
 
 def starts_from(connection: Connection, job: Job) -> str:
