@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Generator, Iterator
 from functools import cache
@@ -23,6 +24,10 @@ settings.register_profile("few", settings.get_profile("archipel"), max_examples=
 """A quarter of the examples, for ``make test-fast``; `worlds.examples` says how a test takes part."""
 
 settings.load_profile("archipel")
+
+# A program that was started in the background of a script ignores Ctrl-C, and so would every program that tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A program is put together from its functions once, and not again for each line that a test types: 30 ms for a site's.
 typer.main.get_command = typer.testing._get_command = cache(typer.main.get_command)
