@@ -321,6 +321,29 @@ async def test_a_revocation_is_told_though_another_experiment_cannot_be_renewed_
     assert any(getattr(said, "state", "") == "revoked" for said, _ in line.said)
 
 
+async def test_what_two_looks_at_the_same_time_stopped_is_told_by_one_of_them(
+    with_table: StateFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, hashed = take_offer(with_table)
+    approve(with_table, "heart")
+    agent, line = agent_of(with_table)
+    task = await at_work(agent, line, job, hashed)
+    other = ("heart", str(task.key))
+
+    async def meanwhile(_: str) -> list[tuple[str, str]]:
+        # Another look told all that there was, and has stopped something since.
+        await agent._tell_revoked()
+        agent._stopped.append(other)
+        return []
+
+    agent._stopped.append(("lung", "told before"))
+    monkeypatch.setattr(agent, "_stop_revoked", meanwhile)
+    await agent.decided()
+    failed = [said.key for said, _ in line.said if isinstance(said, TaskFailedMessage)]
+    assert failed == [task.key] and agent._stopped == []
+    await agent.stop()
+
+
 async def test_a_failure_is_told_though_its_experiment_is_ended_while_it_is_kept(
     with_table: StateFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:

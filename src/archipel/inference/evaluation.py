@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -222,8 +221,7 @@ def _evaluation(
         }
         for subject, part in parts.items()
     }
-    samples = len(list(chain.from_iterable(groups.values())))
-    return Evaluation(metrics, subjects, len(groups), samples)
+    return Evaluation(metrics, subjects, len(groups), sum(map(len, groups.values())))
 
 
 def _pairs(name: str, parts: Iterable[Sums]) -> list[tuple[float, int]]:

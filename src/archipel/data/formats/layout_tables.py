@@ -10,12 +10,10 @@ from archipel.data.formats.base import Options
 from archipel.data.formats.covariates import CovariateTable, compare, read_covariates
 from archipel.data.formats.found_volumes import FoundVolumes
 from archipel.data.formats.layout_finder import find_layout
-from archipel.data.formats.table_cells import cells_in
+from archipel.data.formats.table_cells import TABLES, cells_in
 from archipel.data.formats.volume_names import all_volumes
 from archipel.data.samples import DataIssue
 from archipel.vocabulary.counting import abbreviate
-
-_TABLES = (".csv", ".tsv")
 
 
 def only_table(folder: Folder) -> dict[str, str]:
@@ -66,7 +64,7 @@ def say_what_layout_reads(folder: Folder, collector: FoundVolumes, subjects: Seq
 
 
 def _tables(folder: Folder) -> list[str]:
-    return [place for place in folder.files("*", []) if place.lower().endswith(_TABLES)]
+    return [place for place in folder.files("*", []) if place.lower().endswith(TABLES)]
 
 
 def _named(folder: Folder, place: str, ids: frozenset[str]) -> int:

@@ -23,7 +23,7 @@ from archipel.data.formats.name_patterns import found_in, lone_session, visits_i
 from archipel.data.formats.picture_agreement import Looked, refuse_repeated, refuse_unfit
 from archipel.data.formats.picture_folders import listed_pictures, report_unread
 from archipel.data.formats.picture_options import PICTURE_OPTIONS, PictureOptions
-from archipel.data.formats.table_cells import cells_in
+from archipel.data.formats.table_cells import TABLES, cells_in
 from archipel.data.formats.volume_names import is_of
 from archipel.data.picture_files import look_at_picture
 from archipel.data.sample_data import SampleData
@@ -34,7 +34,6 @@ from archipel.tensors import blob_hash
 from archipel.vocabulary import BadInput, DataKind, ErrorCode, Record, Thing, Value
 from archipel.vocabulary.counting import abbreviate, pluralise
 
-_TABLES = (".csv", ".tsv")
 _FEW = 5
 _SUBJECT = TypeAdapter(SubjectId)
 
@@ -155,7 +154,7 @@ def tables_of_pictures(folder: Folder) -> tuple[str, ...]:
 
 
 def _tables(folder: Folder, problems: list[DataIssue]) -> tuple[str, ...]:
-    return tuple(place for place in folder.files("*", problems) if place.lower().endswith(_TABLES))
+    return tuple(place for place in folder.files("*", problems) if place.lower().endswith(TABLES))
 
 
 def _names(path: PurePosixPath) -> tuple[str, str, str]:

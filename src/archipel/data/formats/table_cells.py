@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+TABLES = (".csv", ".tsv")
+"""Endings of tables that stand beside volumes and pictures."""
 _LOOKED_AT = 1 << 20
 """Bytes of a table that are looked at before anybody says that it is the one."""
 _BETWEEN = re.compile(r'[,;\t\r\n"]+')

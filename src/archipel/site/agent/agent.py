@@ -225,7 +225,9 @@ class Agent:
         Reporting may take long or fail, and so may one experiment's check: neither delays a revocation.
         """
         for experiment in list(self.tasks.work):
-            self._stopped += await self._stop_revoked(experiment)
+            stopped = await self._stop_revoked(experiment)
+            # Looked up after the wait: this may run twice at the same time, and what the other adds must stay.
+            self._stopped += stopped
         for experiment in list(self.tasks.work):
             await self.tasks.renew(experiment)
         await self._tell_revoked()
@@ -284,4 +286,5 @@ class Agent:
             for task in await asyncio.to_thread(self._store.unfinished, experiment):
                 if str(task.key) == key:
                     await self.tasks.fail(task, failure, "the approval was withdrawn while the task ran")
-            self._stopped = [one for one in self._stopped if one != (experiment, key)]
+            # In place, for the same reason; the other may have taken it out already.
+            self._stopped[:] = [one for one in self._stopped if one != (experiment, key)]

@@ -204,9 +204,12 @@ class TasksUnderWay:
             return
         try:
             await work.trainer.renew()
+        except ArchipelError as error:
+            _log.warning("nothing more runs on its cohort, worker stopped", experiment=experiment, error=str(error))
+            await work.trainer.stop()
         except Exception as error:
             # Whatever the error is, other experiments are looked at too, and revocations are told.
-            _log.warning("nothing more runs on its cohort, worker stopped", experiment=experiment, error=str(error))
+            _log.error("a worker's cohort could not be checked, worker stopped", experiment=experiment, exc_info=error)
             await work.trainer.stop()
 
     async def end(self, experiment: str) -> None:
