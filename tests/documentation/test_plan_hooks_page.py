@@ -158,6 +158,17 @@ def probabilities(plan: Any) -> None:
     assert float(plan.loss(outputs, torch.tensor([0]))) == pytest.approx(-math.log((0.9 + 0.5) / 2), rel=1e-6)
 
 
+def half(plan: Any) -> None:
+    inputs, steps = plan.training.inputs, []
+    plan.before_step = lambda network, context: steps.append(network)
+    plan.train(plan.initial_model(0), context())
+    assert len(steps) == math.ceil(len(inputs) / 8)
+    assert plan.network(plan._computing.give(inputs)).dtype is torch.float32
+    with plan._computing.casting():
+        assert plan.network(plan._computing.give(inputs)).dtype is torch.bfloat16
+    assert plan._computing.give(torch.ones(2, 3, 4, 4)).stride(1) == 1
+
+
 def head(plan: Any) -> None:
     before, after = plan.initial_model(0), export_model(plan.network)
     changed = {name for name in before if not np.array_equal(before[name], after[name])}
@@ -189,6 +200,7 @@ CLAIMS: dict[str, Callable[[Any], None]] = {
     "SpreadPlan": spread,
     "AucPlan": auc,
     "ProbabilitiesPlan": probabilities,
+    "HalfPlan": half,
     "HeadPlan": head,
     "AdapterPlan": adapters,
     "ChancePlan": chance,

@@ -53,6 +53,9 @@ def derive_seed(*parts: object) -> int:
 class Context:
     """Where and when a plan runs. ``seed`` already follows from (job seed, site, round); draw only from it.
 
+    ``device`` is what networks compute on, as torch names it: ``cpu``, or ``cuda`` where the job asks for a GPU and the
+    site has one.
+
     >>> context = Context(site="charite", seed=7, round=1, rounds=20, arguments={"learning_rate": 0.01})
     >>> context.number("learning_rate")
     0.01
@@ -66,6 +69,7 @@ class Context:
     rounds: int
     arguments: Mapping[str, Value]
     threads: int = 1
+    device: str = "cpu"
 
     def number(self, name: str) -> float:
         """A numeric hyper-parameter's value in this round. Raises KeyError when the plan declares none so named."""

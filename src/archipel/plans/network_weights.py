@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 
+import numpy as np
 import torch
 
 from archipel.plans.base import Array, Model
@@ -18,7 +19,7 @@ def export_model(network: torch.nn.Module, into: Model | None = None, frozen: Co
     Raises BadInput when a tensor has a type that numpy does not know, when the network's names, types or shapes are no
     longer those of ``into``, or when a tensor named in ``frozen`` has no longer its values.
     """
-    arrays: Model = {}
+    tensors: dict[str, torch.Tensor] = {}
     for name, tensor in network.state_dict().items():
         if tensor.dtype is torch.bfloat16:
             raise BadInput(
@@ -27,14 +28,15 @@ def export_model(network: torch.nn.Module, into: Model | None = None, frozen: Co
                 "keep weights float32 and compute under torch.autocast",
                 code=ErrorCode.BAD_PLAN,
             )
-        arrays[name] = tensor.detach().cpu().numpy()
+        tensors[name] = tensor.detach()
     if into is None:
-        return {name: array.copy() for name, array in arrays.items()}
-    _check_fit(arrays, into)
-    for name, array in arrays.items():
+        return {name: tensor.cpu().numpy().copy() for name, tensor in tensors.items()}
+    _check_fit(tensors, into)
+    for name, tensor in tensors.items():
         if name not in frozen:
-            into[name][...] = array
-        elif not same_bits(array, into[name]):
+            # From a GPU straight into the tensor file of the update.
+            torch.from_numpy(into[name]).copy_(tensor)
+        elif not same_bits(tensor.cpu().numpy(), into[name]):
             raise frozen_changed(name)
     return into
 
@@ -77,24 +79,31 @@ def _counted_below(names: Iterable[str]) -> Counter[str]:
 
 
 def import_model(network: torch.nn.Module, model: Mapping[str, Array]) -> None:
-    """Copy a model's arrays into a network. Raises BadInput naming the first parameter that does not fit."""
-    own = {name: tensor.detach().numpy() for name, tensor in network.state_dict().items()}
+    """Copy a model's arrays into a network, wherever it is. Raises BadInput naming the first parameter that does not
+    fit.
+    """
+    own = {name: tensor.detach() for name, tensor in network.state_dict().items()}
     _check_fit(own, model)
-    for name, array in own.items():
-        array[...] = model[name]
+    for name, tensor in own.items():
+        if tensor.device.type == "cpu":
+            tensor.numpy()[...] = model[name]
+        else:
+            # torch reads from arrays that it may write to only; a model that is shared cannot be written to.
+            tensor.copy_(torch.from_numpy(np.require(model[name], requirements="W")))
 
 
-def _check_fit(own: Mapping[str, Array], model: Mapping[str, Array]) -> None:
+def _check_fit(own: Mapping[str, torch.Tensor], model: Mapping[str, Array]) -> None:
     for name in sorted(own.keys() | model.keys()):
-        mine, given = own.get(name), model.get(name)
-        if mine is None or given is None or mine.shape != given.shape or mine.dtype != given.dtype:
+        mine, given = _form(own.get(name)), _form(model.get(name))
+        if mine != given:
             raise BadInput(
                 Thing("parameter", name),
-                f"is {_form(mine)} in the plan's network and {_form(given)} in the model",
+                f"is {mine} in the plan's network and {given} in the model",
                 "a model keeps its names, types and shapes for a whole job; use the plan that the model came from",
                 code=ErrorCode.MODEL_CHANGED,
             )
 
 
-def _form(array: Array | None) -> str:
-    return "absent" if array is None else f"{array.dtype} {list(array.shape)}"
+def _form(tensor: torch.Tensor | Array | None) -> str:
+    """Type and shape, as numpy says them."""
+    return "absent" if tensor is None else f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"

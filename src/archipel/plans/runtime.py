@@ -7,6 +7,7 @@ not finite or whose names, types or shapes changed.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -64,10 +65,16 @@ class Outcome:
 
 
 class PlanRuntime:
-    """One plan, one job, one site's cohort: ``data`` is the folder of its dataset, or what was prepared from it."""
+    """One plan, one job, one site's cohort: ``data`` is the folder of its dataset, or what was prepared from it.
 
-    def __init__(self, plan: Plan, job: Job, site: str, data: Path | Source, cohort: Cohort) -> None:
+    ``device`` is what the plan's networks compute on, as torch names it.
+    """
+
+    def __init__(
+        self, plan: Plan, job: Job, site: str, data: Path | Source, cohort: Cohort, device: str = "cpu"
+    ) -> None:
         _check_same_terms(plan, job)
+        self.device = device
         self.plan, self.job, self.site, self.data, self.cohort = plan, job, site, data, cohort
         self._samples = SampleCounts(0, 0)
         self._frozen: Mapping[str, Array] = {}
@@ -180,6 +187,7 @@ class PlanRuntime:
 
         tensor_files = ReadInTurn(len(models), read)
         metrics = _finite_or_error(lambda: self.plan.evaluate(tensor_files, self._context(training_pass)))
+        _wait_for_devices()
         return Outcome(self._samples, validation=_declared(metrics, self.job.validation, "evaluate"))
 
     def _context(self, one: TrainingPass) -> Context:
@@ -190,6 +198,7 @@ class PlanRuntime:
             rounds=self.job.terms.rounds,
             arguments={**self.job.arguments, **one.arguments},
             threads=self.job.limits.threads,
+            device=self.device,
         )
 
     def _whole(self, sent: Model) -> Model:
@@ -206,6 +215,7 @@ class PlanRuntime:
     def _one_pass(self, training_pass: TrainingPass, arrays: Model) -> TrainingResult:
         given = self._whole(arrays)
         trained = _finite_or_error(lambda: self.plan.train(given, self._context(training_pass)))
+        _wait_for_devices()
         _write_back(given, arrays, self._frozen)
         for name, array in arrays.items():
             if array.dtype.kind == "f" and not is_finite(array):
@@ -217,6 +227,15 @@ class PlanRuntime:
                     values={"round": training_pass.round},
                 )
         return trained
+
+
+def _wait_for_devices() -> None:
+    """Wait until a GPU has done what the plan gave it: once a task is answered its worker is stopped, and a stopped
+    process does not stop its GPU.
+    """
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.synchronize()
 
 
 def no_training_samples(dataset: str) -> BadInput:

@@ -92,14 +92,14 @@ class SegmentationPlan(TorchPlan):
 
     def evaluate(self, models: Sequence[Mapping[str, Array]], context: Context) -> dict[str, MetricSum]:
         """Sums over the validation subjects of each Dice, measured in each subject's original grid."""
-        torch.set_num_threads(context.threads)
+        computing = self._computing_in(context)
         batches = (
             (inputs, (window, volume.affine, volume.label))
             for volume in self._validation_volumes or self._validation.volumes()
             if volume.label is not None
             for inputs, window in [self._one_input(volume.id, volume.images, volume.affine, self._levels_of(volume))]
         )
-        with torch.inference_mode():
+        with torch.inference_mode(), computing.algorithms():
             rows = [
                 dice_scores(self._labels(outputs, window, affine), label, self.label_names())
                 for outputs, (window, affine, label) in self.averaged(models, batches)
@@ -142,7 +142,7 @@ class SegmentationPlan(TorchPlan):
 
     def _labels(self, outputs: Tensor, window: Window, affine: Affine) -> LabelVolume:
         # The index of the largest channel; argmax takes ten times as long where channels are not the last axis.
-        channels = window.undo(outputs.max(1).indices[0].numpy())
+        channels = window.undo(outputs.max(1).indices[0].cpu().numpy())
         values = np.asarray([0, *self.label_names()], dtype=np.int16)
         return np.asarray(Orientation.of(affine).undo(values[channels]))
 

@@ -8,7 +8,6 @@ weights.
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import ClassVar, TypeAlias, TypeVar
 
@@ -17,13 +16,15 @@ import torch
 
 from archipel.data import SubjectSet
 from archipel.plans.base import Array, Context, Model, Plan, TrainingResult, derive_seed
+from archipel.plans.devices import Computing
 from archipel.plans.examples import Examples, InMemory, OnDemand
 from archipel.plans.memory import keep_freed_memory
 from archipel.plans.network_weights import export_model, freeze, import_model, train_others
 from archipel.plans.optimiser_state import export_state, restore_state
 from archipel.plans.partition import parts_of
+from archipel.plans.training_steps import LossMean, train_on
 from archipel.plans.transforms import Transform, seed_transforms, transformed
-from archipel.vocabulary import ArchipelError, BadInput, ErrorCode, MetricSpec, MetricSum, Thing
+from archipel.vocabulary import BadInput, ErrorCode, MetricSpec, MetricSum, Thing
 
 Tensor: TypeAlias = torch.Tensor
 T = TypeVar("T")
@@ -37,6 +38,11 @@ class TorchPlan(Plan):
     ``in_memory`` False is for datasets larger than memory: ``examples`` is then called with the subjects of one batch
     at a time, in every epoch, and must make each example from its subject alone. ``held_bytes`` bounds the inputs and
     outputs that wait while the models of an ensemble are gone through.
+
+    The network computes on ``context.device``. ``autocast`` (bfloat16 or float16), ``channels_last``, ``compiled`` and
+    ``deterministic`` say how, on every device; ``accumulation`` is the number of batches to a step of the optimiser,
+    also as a hyper-parameter. ``examples``, ``transforms`` and ``augment`` work on the processor, ``loss`` is given
+    tensors of the device, ``measure`` and ``predictions`` tensors of the processor.
 
     >>> from archipel import DataNeeds
     >>> class LinearPlan(TorchPlan):
@@ -52,6 +58,11 @@ class TorchPlan(Plan):
     epochs: ClassVar[int] = 1
     in_memory: ClassVar[bool] = True
     held_bytes: ClassVar[int] = 64 << 20
+    autocast: ClassVar[torch.dtype | None] = None
+    channels_last: ClassVar[bool] = False
+    compiled: ClassVar[bool] = False
+    deterministic: ClassVar[bool] = False
+    accumulation: ClassVar[int] = 1
     validation: ClassVar[tuple[MetricSpec, ...]] = (MetricSpec(name="validation_loss", better="lower"),)
 
     # What a researcher writes ---------------------------------------------------------------------------------
@@ -144,8 +155,8 @@ class TorchPlan(Plan):
     def prepare(self, training: SubjectSet, validation: SubjectSet, context: Context) -> None:
         """Build the network, and read all examples into memory unless ``in_memory`` says otherwise."""
         keep_freed_memory()
-        torch.set_num_threads(context.threads)
-        self.network = self._fresh_network(0)
+        self._computing_in(context)
+        self.network = self._computing.place(self._fresh_network(0))
         self._restored: Model = {}
         self._optimiser: torch.optim.Optimizer | None = None
         self._transforms = tuple(self.transforms())
@@ -158,47 +169,43 @@ class TorchPlan(Plan):
         """``epochs`` passes over the training examples in shuffled batches; ``loss`` is their mean over all passes.
 
         What ``partition`` freezes takes no gradients, and a module all of whose tensors are frozen is in evaluation
-        mode. Raises ArchipelError (``not-finite``) in the step in which the loss turns NaN.
+        mode. Raises ArchipelError (``not-finite``) in the step in which the loss turns NaN, on a GPU within 64 steps.
         """
         frozen = parts_of(self, model).frozen
-        torch.set_num_threads(context.threads)
+        computing = self._computing_in(context)
         torch.manual_seed(context.seed)
         import_model(self.network, model)
         freeze(self.network, frozen)
         optimiser = self._optimiser = self.build_optimiser(self.network, context)
         if self._restored:
             restore_state(optimiser, self._restored)
-        total, seen = 0.0, 0
         train_others(self.network, frozen)
-        for inputs, targets in self._batches(context):
-            optimiser.zero_grad(set_to_none=True)
-            loss = self.loss(self.network(inputs), targets)
-            loss.backward()
-            self.before_step(self.network, context)
-            optimiser.step()
-            value = float(loss.detach())
-            if not math.isfinite(value):
-                raise ArchipelError(
-                    Thing.worded(f"the loss in round {context.round}", round=context.round),
-                    "is NaN or infinite",
-                    "lower the learning rate, or look for bad volumes and divisions by zero in the loss",
-                    code=ErrorCode.NOT_FINITE,
-                )
-            total, seen = total + value * len(inputs), seen + len(inputs)
+        losses = LossMean(context.round, computing)
+        with computing.algorithms():
+            train_on(
+                self._batches(context),
+                self.network,
+                optimiser,
+                self.loss,
+                lambda: self.before_step(self.network, context),
+                computing,
+                self._setting("accumulation", context),
+                losses,
+            )
         export_model(self.network, into=model, frozen=frozen)
         subjects = self._training_samples
-        return TrainingResult({"loss": MetricSum(total=total / seen * subjects, weight=subjects)})
+        return TrainingResult({"loss": MetricSum(total=losses.value() * subjects, weight=subjects)})
 
     def evaluate(self, models: Sequence[Mapping[str, Array]], context: Context) -> dict[str, MetricSum]:
         """The sums of ``measure`` over all validation batches, in evaluation mode."""
         if self.held_out is None:
             return {}
-        torch.set_num_threads(context.threads)
+        computing = self._computing_in(context)
         sums: dict[str, MetricSum] = {}
         groups = torch.arange(len(self.held_out)).split(self._setting("batch_size", context))
-        with torch.inference_mode():
+        with torch.inference_mode(), computing.algorithms():
             for outputs, targets in self.averaged(models, self.held_out.batches(groups)):
-                for name, value in self.measure(outputs, targets).items():
+                for name, value in self.measure(outputs.cpu(), targets).items():
                     sums[name] = sums[name] + value if name in sums else value
         return sums
 
@@ -206,13 +213,13 @@ class TorchPlan(Plan):
         self, models: Sequence[Mapping[str, Array]], subjects: SubjectSet, context: Context
     ) -> Mapping[str, Array]:
         """The columns of ``predictions`` over all subjects, in evaluation mode."""
-        torch.set_num_threads(context.threads)
+        computing = self._computing_in(context)
         kept = InMemory if self.in_memory else OnDemand
         groups = torch.arange(len(subjects)).split(self._setting("batch_size", context))
         found: dict[str, list[Array]] = {}
-        with torch.inference_mode():
+        with torch.inference_mode(), computing.algorithms():
             for outputs, _ in self.averaged(models, kept(self.examples, subjects).batches(groups)):
-                for name, values in self.predictions(outputs).items():
+                for name, values in self.predictions(outputs.cpu()).items():
                     found.setdefault(name, []).append(np.asarray(values))
         return {name: np.concatenate(parts) for name, parts in found.items()}
 
@@ -232,17 +239,17 @@ class TorchPlan(Plan):
         for model in models:
             network = self._fresh_network(0)
             import_model(network, model)
-            made.append(network.eval())
+            made.append(self._computing.place(network).eval())
         return made
 
     def ensemble(self, networks: Sequence[torch.nn.Module], inputs: Tensor) -> Tensor:
         """The outputs of one network, or of an ensemble: those that activate to the mean of its networks' activated."""
+        compute = self._computing.outputs
         if len(networks) == 1:
-            outputs: Tensor = networks[0](inputs)
-            return outputs
-        total = self.activate(networks[0](inputs))
+            return compute(networks[0], inputs)
+        total = self.activate(compute(networks[0], inputs))
         for network in networks[1:]:
-            total = total + self.activate(network(inputs))
+            total = total + self.activate(compute(network, inputs))
         return self.undo_activation(total / len(networks))
 
     def averaged(
@@ -251,30 +258,45 @@ class TorchPlan(Plan):
         """For each batch ``(inputs, what belongs to them)`` the outputs of one network or, as ``ensemble``, of several.
 
         One network is in memory at a time, whatever the number of models. Of an ensemble as many batches wait together
-        as ``held_bytes`` allows, and all models are read once for them. The sum is made in the models' order.
+        as ``held_bytes`` allows, and all models are read once for them. The sum is made in the models' order. Outputs
+        are on the device that the plan computes on.
         """
+        compute = self._computing.outputs
         if len(models) == 1:
             network = self._network_of(models[0])
             for inputs, belonging in batches:
-                yield network(inputs), belonging
+                yield compute(network, inputs), belonging
             return
         remaining = iter(batches)
         for first in remaining:
             network = self._network_of(models[0])
-            on_device: list[tuple[Tensor, Tensor, T]] = []
+            waiting: list[tuple[Tensor, Tensor, T]] = []
             size = 0
             for inputs, belonging in itertools.chain([first], remaining):
-                outputs = self.activate(network(inputs))
-                on_device.append((inputs, outputs, belonging))
+                outputs = self.activate(compute(network, inputs))
+                waiting.append((inputs, outputs, belonging))
                 size += inputs.nbytes + outputs.nbytes
                 if size >= self.held_bytes:
                     break
             for model in models[1:]:
                 network = self._network_of(model)
-                for place, (inputs, total, belonging) in enumerate(on_device):
-                    on_device[place] = inputs, total + self.activate(network(inputs)), belonging
-            for _, total, belonging in on_device:
+                for place, (inputs, total, belonging) in enumerate(waiting):
+                    waiting[place] = inputs, total + self.activate(compute(network, inputs)), belonging
+            for _, total, belonging in waiting:
                 yield self.undo_activation(total / len(models)), belonging
+
+    @property
+    def _computing(self) -> Computing:
+        return self.__dict__.get("_computes") or self._computing_on("cpu")
+
+    def _computing_on(self, device: str) -> Computing:
+        return Computing(torch.device(device), self.autocast, self.channels_last, self.compiled, self.deterministic)
+
+    def _computing_in(self, context: Context) -> Computing:
+        """How this plan computes where the context says, with its threads."""
+        torch.set_num_threads(context.threads)
+        self._computes = self._computing_on(context.device)
+        return self._computes
 
     def _network_of(self, model: Mapping[str, Array]) -> torch.nn.Module:
         # Its parameters are ordinary tensors also where the caller only infers.
