@@ -9,7 +9,8 @@ from plan_jobs import job_for, table, task_for, tensor_file
 
 from archipel.plans import TorchPlan
 from archipel.plans.in_turn import ReadInTurn
-from archipel.plans.network_weights import export_model
+from archipel.plans.network_weights import export_model, import_model
+from archipel.plans.optimiser_state import restore_state
 from archipel.plans.runtime import PlanRuntime
 from archipel.tensors import decode, encode
 from archipel.vocabulary import ArchipelError, BadInput, DataNeeds, ErrorCode, HyperParameter, OptimiserState, TaskKind
@@ -140,9 +141,52 @@ def test_a_network_that_changes_between_rounds_is_refused(tmp_path):
     assert caught.value.code is ErrorCode.MODEL_CHANGED
 
 
-def test_a_bfloat16_network_is_refused_with_a_remedy():
-    with pytest.raises(BadInput, match="is bfloat16, which a tensor file cannot hold"):
-        export_model(torch.nn.Linear(2, 2).bfloat16())
+def test_a_bfloat16_network_is_a_model_of_bfloat16_and_back():
+    network, other = torch.nn.Linear(2, 3).bfloat16(), torch.nn.Linear(2, 3).bfloat16()
+    model = export_model(network)
+    assert {array.dtype.name for array in model.values()} == {"bfloat16"}
+    import_model(other, model)
+    assert other.weight.equal(network.weight) and other.bias.equal(network.bias)
+    network.weight.data += 1
+    export_model(network, into=model)
+    assert torch.from_numpy(model["weight"].astype(np.float32)).equal(network.weight.detach().float())
+
+
+class ShortNet(Net):
+    """The same network with weights of 16 bits, and an optimiser with moments of 16 bits."""
+
+    optimiser_state = OptimiserState.CONTINUE_LOCAL
+
+    def build_model(self):
+        return torch.nn.Sequential(Shortened(), super().build_model().bfloat16())
+
+    def build_optimiser(self, network, context):
+        return torch.optim.Adam(network.parameters(), lr=0.01)
+
+    def loss(self, outputs, targets):
+        return super().loss(outputs.float(), targets)
+
+
+class Shortened(torch.nn.Module):
+    def forward(self, inputs):
+        return inputs.bfloat16()
+
+
+def test_a_plan_with_bfloat16_weights_trains_and_continues(tmp_path):
+    plan = ShortNet()
+    runtime = runtime_of(plan, tmp_path)
+    first = tensor_file(plan)
+    outcome, model = train(runtime, first)
+    assert outcome.validation and model != first and len(model) == len(first)
+    assert set(outcome.metrics) == {"loss"} and outcome.state is not None
+    decoded = decode(outcome.state)
+    assert "bfloat16" in {array.dtype.name for array in decoded.values()}
+    plan.restore(decoded)
+    restored = plan.build_optimiser(plan.network, None)
+    restore_state(restored, decoded)
+    assert {tensor.dtype for one in restored.state.values() for name, tensor in one.items() if name != "step"} == {
+        torch.bfloat16
+    }
 
 
 def test_an_optimiser_whose_state_is_no_number_cannot_continue(tmp_path, monkeypatch):

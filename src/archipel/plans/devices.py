@@ -81,10 +81,10 @@ class Computing:
         return casting
 
     def outputs(self, network: torch.nn.Module, inputs: Tensor) -> Tensor:
-        """What a network makes of a batch, on the device; float32 also where its layers computed in a shorter type."""
+        """What a network makes of a batch, on the device; float32 also where its layers compute in a shorter type."""
         with self.casting():
             outputs: Tensor = network(self.give(inputs))
-        return outputs if self.autocast is None else outputs.float()
+        return outputs.float() if outputs.dtype in _AUTOCAST else outputs
 
     @contextlib.contextmanager
     def algorithms(self) -> Iterator[None]:

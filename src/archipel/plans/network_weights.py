@@ -10,33 +10,25 @@ import torch
 
 from archipel.plans.base import Array, Model
 from archipel.plans.partition import frozen_changed, same_bits
+from archipel.tensors import BFLOAT16
 from archipel.vocabulary import BadInput, ErrorCode, Thing
 
 
 def export_model(network: torch.nn.Module, into: Model | None = None, frozen: Collection[str] = ()) -> Model:
     """A network's parameters and buffers as arrays: copied, or written into the arrays of ``into`` but those frozen.
 
-    Raises BadInput when a tensor has a type that numpy does not know, when the network's names, types or shapes are no
-    longer those of ``into``, or when a tensor named in ``frozen`` has no longer its values.
+    Raises BadInput when the network's names, types or shapes are no longer those of ``into``, or when a tensor named in
+    ``frozen`` has no longer its values.
     """
-    tensors: dict[str, torch.Tensor] = {}
-    for name, tensor in network.state_dict().items():
-        if tensor.dtype is torch.bfloat16:
-            raise BadInput(
-                Thing("parameter", name),
-                "is bfloat16, which a tensor file cannot hold",
-                "keep weights float32 and compute under torch.autocast",
-                code=ErrorCode.BAD_PLAN,
-            )
-        tensors[name] = tensor.detach()
+    tensors = {name: tensor.detach() for name, tensor in network.state_dict().items()}
     if into is None:
-        return {name: tensor.cpu().numpy().copy() for name, tensor in tensors.items()}
+        return {name: array_of(tensor.cpu()).copy() for name, tensor in tensors.items()}
     _check_fit(tensors, into)
     for name, tensor in tensors.items():
         if name not in frozen:
             # From a GPU straight into the tensor file of the update.
-            torch.from_numpy(into[name]).copy_(tensor)
-        elif not same_bits(tensor.cpu().numpy(), into[name]):
+            tensor_of(into[name]).copy_(tensor)
+        elif not same_bits(array_of(tensor.cpu()), into[name]):
             raise frozen_changed(name)
     return into
 
@@ -86,10 +78,24 @@ def import_model(network: torch.nn.Module, model: Mapping[str, Array]) -> None:
     _check_fit(own, model)
     for name, tensor in own.items():
         if tensor.device.type == "cpu":
-            tensor.numpy()[...] = model[name]
+            array_of(tensor)[...] = model[name]
         else:
             # torch reads from arrays that it may write to only; a model that is shared cannot be written to.
-            tensor.copy_(torch.from_numpy(np.require(model[name], requirements="W")))
+            tensor.copy_(tensor_of(np.require(model[name], requirements="W")))
+
+
+def array_of(tensor: torch.Tensor) -> Array:
+    """An array over the memory of a tensor on the processor, bfloat16 included, which torch does not give to numpy."""
+    if tensor.dtype is torch.bfloat16:
+        return np.asarray(tensor.view(torch.int16).numpy().view(BFLOAT16))
+    return np.asarray(tensor.numpy())
+
+
+def tensor_of(array: Array) -> torch.Tensor:
+    """A tensor over the memory of an array that may be written to, bfloat16 included."""
+    if array.dtype == BFLOAT16:
+        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(array)
 
 
 def _check_fit(own: Mapping[str, torch.Tensor], model: Mapping[str, Array]) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from archipel.plans.base import Array, Model
+from archipel.plans.network_weights import array_of, tensor_of
 from archipel.vocabulary import BadInput, ErrorCode, Thing
 
 
@@ -21,7 +22,7 @@ def export_state(optimiser: torch.optim.Optimizer) -> Model:
     for index, entries in optimiser.state_dict()["state"].items():
         for name, value in entries.items():
             if isinstance(value, torch.Tensor):
-                arrays[f"{index}.{name}"] = value.detach().cpu().numpy().copy()
+                arrays[f"{index}.{name}"] = array_of(value.detach().cpu()).copy()
             elif isinstance(value, bool | int | float):
                 arrays[f"{index}.{name}#"] = np.asarray(value)
             elif value is not None:
@@ -43,5 +44,5 @@ def restore_state(optimiser: torch.optim.Optimizer, state: Mapping[str, Array]) 
         if name.endswith("#"):
             entries.setdefault(int(index), {})[name[:-1]] = array.item()
         else:
-            entries.setdefault(int(index), {})[name] = torch.from_numpy(np.array(array))
+            entries.setdefault(int(index), {})[name] = tensor_of(np.array(array))
     optimiser.load_state_dict({"state": entries, "param_groups": optimiser.state_dict()["param_groups"]})

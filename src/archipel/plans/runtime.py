@@ -31,7 +31,7 @@ from archipel.data import (
 from archipel.plans.base import Array, Context, Model, Plan, TrainingResult, derive_seed
 from archipel.plans.in_turn import ReadingOrder, ReadInTurn
 from archipel.plans.partition import frozen_changed, parts_of, same_bits
-from archipel.tensors import decode, encode, is_finite, schema_of, views
+from archipel.tensors import decode, encode, is_finite, is_floating, schema_of, views
 from archipel.vocabulary import (
     ArchipelError,
     BadInput,
@@ -218,7 +218,7 @@ class PlanRuntime:
         _wait_for_devices()
         _write_back(given, arrays, self._frozen)
         for name, array in arrays.items():
-            if array.dtype.kind == "f" and not is_finite(array):
+            if is_floating(array.dtype) and not is_finite(array):
                 raise ArchipelError(
                     Thing("parameter", name),
                     f"is NaN or infinite after round {training_pass.round}",

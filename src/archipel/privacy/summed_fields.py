@@ -194,4 +194,4 @@ def _number(name: str) -> TensorSpec:
 
 
 def _weighted_type(spec: TensorSpec) -> str:
-    return "float32" if spec.dtype in ("float32", "float16") else "float64"
+    return "float32" if spec.dtype in ("float32", "float16", "bfloat16") else "float64"

@@ -18,7 +18,7 @@ import numpy as np
 
 from archipel.privacy import Addend, Step
 from archipel.storage import disk_errors_named, sync_folder
-from archipel.tensors import Array, TensorFileWriter, in_type, is_finite, leaf_offsets, tensor_file_header
+from archipel.tensors import Array, TensorFileWriter, bytes_of, in_type, is_finite, leaf_offsets, tensor_file_header
 from archipel.tensors.sums import CHUNK_ELEMENTS
 from archipel.vocabulary import BadInput, ErrorCode, TensorSchema, TensorSpec, Thing
 
@@ -75,7 +75,7 @@ def seal(
                 writer.write(head)
                 for leaf, offset in leaf_offsets(schema):
                     for numbers in copied.leaving(leaf, offset):
-                        writer.write(np.ascontiguousarray(in_type(numbers, leaf.dtype)).data.cast("B"))
+                        writer.write(bytes_of(np.ascontiguousarray(in_type(numbers, leaf.dtype))))
             writer.sync()
             sync_folder(tensor_file.parent)
     except BaseException:
@@ -153,7 +153,7 @@ def _sealed_addend(tensor_file: Path, addend: Addend, copied: _Copied | None) ->
                     if copied is None:
                         raise ValueError(f"tensor {spec.name} is of a model, and this update has none")
                     for numbers in copied.leaving(*places[spec.name]):
-                        writer.write(_weighted(spec, numbers, addend.weight).data.cast("B"))
+                        writer.write(bytes_of(_weighted(spec, numbers, addend.weight)))
             writer.sync()
         beside.replace(tensor_file)
         sync_folder(tensor_file.parent)

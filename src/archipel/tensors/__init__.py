@@ -4,6 +4,7 @@ It knows names, types, shapes and bytes; it does not know what a round, a site o
 """
 
 from archipel.tensors.hashing import BlobHasher, blob_hash, document_hash
+from archipel.tensors.number_types import BFLOAT16, bytes_of, is_floating
 from archipel.tensors.stacks import Array, ChunkStack, NotFiniteUpdate, in_type, is_finite
 from archipel.tensors.sums import (
     Between,
@@ -32,6 +33,7 @@ from archipel.tensors.tensor_files import (
 from archipel.tensors.writing import TensorFileWriter, write_all
 
 __all__ = [
+    "BFLOAT16",
     "Array",
     "Arrays",
     "Between",
@@ -45,6 +47,7 @@ __all__ = [
     "WeightedMean",
     "WeightedUpdates",
     "blob_hash",
+    "bytes_of",
     "check_header",
     "decode",
     "document_hash",
@@ -52,6 +55,7 @@ __all__ = [
     "fold",
     "in_type",
     "is_finite",
+    "is_floating",
     "joined",
     "leaf_offsets",
     "memory_schema",

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from archipel.tensors.number_types import bytes_of, is_floating
 from archipel.vocabulary import TensorSpec
 
 Array = np.ndarray[Any, Any]
@@ -56,7 +57,7 @@ class ChunkStack:
             if index:
                 with np.errstate(over="ignore"):
                     np.add(total, product, out=total)
-            if dtype.kind == "f" and not is_finite(product if index else total):
+            if is_floating(dtype) and not is_finite(product if index else total):
                 raise NotFiniteUpdate(index, self.leaf.name)
         if dtype == np.float64 and not is_finite(total):
             # Every product is finite and their sum is not, which cannot happen with narrower types.
@@ -97,7 +98,7 @@ class ChunkStack:
 def in_type(mean: Array, dtype: np.dtype[Any] | str) -> Array:
     """A float64 mean in the leaf's own type: integers and booleans rounded to nearest, half to even."""
     kind = np.dtype(dtype)
-    return mean.astype(kind) if kind.kind == "f" else np.rint(mean).astype(kind)
+    return mean.astype(kind) if is_floating(kind) else np.rint(mean).astype(kind)
 
 
 def fits(mean: Array, dtype: np.dtype[Any] | str) -> bool:
@@ -118,7 +119,7 @@ def is_finite(values: Array) -> bool:
 
 def read_exactly(descriptor: int, values: Array, offset: int) -> None:
     """Fill ``values`` with the file's bytes from ``offset`` on. Raises OSError when the file ends before."""
-    window = values.data.cast("B")
+    window = bytes_of(values)
     done = 0
     while done < window.nbytes:
         got = os.preadv(descriptor, [window[done:]], offset + done)

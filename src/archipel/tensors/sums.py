@@ -20,6 +20,7 @@ from typing import Protocol
 import numpy as np
 
 from archipel.tensors.hashing import BlobHasher
+from archipel.tensors.number_types import bytes_of, is_floating
 from archipel.tensors.stacks import Array, ChunkStack, NotFiniteUpdate, fits, in_type, is_finite, read_exactly
 from archipel.tensors.tensor_files import leaf_offsets, tensor_file_header
 from archipel.tensors.writing import TensorFileWriter
@@ -152,7 +153,7 @@ def fold(
             writer = TensorFileWriter(file)
             writer.write(tensor_file_header(schema))
             for values, memories in _folded(schema, opened, weights, weighted, chunk):
-                writer.write(values.data.cast("B"))
+                writer.write(bytes_of(values))
                 for name, (kept, offset) in memories.items():
                     _write_exactly(opened.kept[name], kept, offset)
             writer.sync()
@@ -244,7 +245,7 @@ def _next_chunk(leaf: TensorSpec, offset: int, stack: ChunkStack, files: _Files,
         stepped, kept = rule.step(leaf, stack.start, model, aggregate, memory)
         result = in_type(stepped, leaf.dtype)
     made = [stepped, result, *kept.values()]
-    if stepped is not aggregate and not all(is_finite(array) for array in made if array.dtype.kind == "f"):
+    if stepped is not aggregate and not all(is_finite(array) for array in made if is_floating(array.dtype)):
         raise NotFiniteResult(leaf.name)
     if set(kept) != set(rule.memory) or any(array.shape != (stack.count,) for array in (stepped, *kept.values())):
         raise ValueError(f"the strategy's step must return {stack.count} numbers and its memories {rule.memory}")
@@ -268,7 +269,7 @@ def sum_of_numbers(schema: TensorSchema, updates: Sequence[Path], names: Sequenc
 
 
 def _write_exactly(descriptor: int, values: Array, offset: int) -> None:
-    window = values.data.cast("B")
+    window = bytes_of(values)
     done = 0
     while done < window.nbytes:
         done += os.pwrite(descriptor, window[done:], offset + done)

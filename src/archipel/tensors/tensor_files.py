@@ -23,6 +23,7 @@ _WIRE: dict[DType, str] = {
     "float64": "F64",
     "float32": "F32",
     "float16": "F16",
+    "bfloat16": "BF16",
     "int64": "I64",
     "int32": "I32",
     "int16": "I16",
@@ -71,7 +72,7 @@ def _offsets(schema: TensorSchema) -> Iterator[tuple[TensorSpec, int]]:
 def schema_of(arrays: Arrays) -> TensorSchema:
     """The schema of these arrays.
 
-    Raises BadInput for a type that a tensor file cannot hold (complex numbers, objects, bfloat16).
+    Raises BadInput for a type that a tensor file cannot hold (complex numbers, objects).
     """
     specs = []
     for name, array in arrays.items():

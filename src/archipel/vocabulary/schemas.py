@@ -10,12 +10,13 @@ from pydantic import Field, model_validator
 from archipel.vocabulary.bounds import EXACT, MOST_DIMENSIONS, MOST_TENSORS
 from archipel.vocabulary.records import Many, Record
 
-DType = Literal["float64", "float32", "float16", "int64", "int32", "int16", "int8", "uint8", "bool"]
+DType = Literal["float64", "float32", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool"]
 
 ITEM_SIZE: dict[str, int] = {
     "float64": 8,
     "float32": 4,
     "float16": 2,
+    "bfloat16": 2,
     "int64": 8,
     "int32": 4,
     "int16": 2,
