@@ -50,8 +50,9 @@ class Experiment:
     """One experiment. ``job`` is what every site of it approves, ``job_hash`` what they sign.
 
     ``left_out`` are, for one that was just created, the sites that do not take part, each with the reason;
-    ``differing`` a sentence for each input whose numbers are not the same at all sites. ``lacking`` are, for one that
-    was just submitted, sentences about packages that sites lack.
+    ``differing`` a sentence for each input whose numbers are not the same at all sites. ``lacking`` are
+    sentences about packages that sites lack: of one that was just created, those that they lacked when they last
+    answered another job, and of one that was just submitted, what they say now.
 
     >>> import archipel
     >>> federation = archipel.connect()
@@ -70,10 +71,11 @@ class Experiment:
         drafted: Draft | None = None,
         left_out: Mapping[str, str] | None = None,
         differing: Sequence[str] = (),
+        lacking: Sequence[str] = (),
     ) -> None:
         self._connection, self._draft = connection, drafted
         self.job, self.left_out, self.differing = job, dict(left_out or {}), tuple(differing)
-        self.lacking: tuple[str, ...] = ()
+        self.lacking = tuple(lacking)
         self._imports: PlanImports | None = None
         self.job_hash = job_hash(job)
         self.screen: Callable[[], Display] = choose_screen
