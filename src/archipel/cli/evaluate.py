@@ -21,6 +21,7 @@ from archipel.cli.local_data import (
     limit_threads,
 )
 from archipel.cli.plan_option import Entry
+from archipel.inference.resampling import RESAMPLES
 
 if TYPE_CHECKING:
     from archipel.inference import Evaluation
@@ -57,7 +58,7 @@ def evaluate(
     ] = False,
     resamples: Annotated[
         int, typer.Option(min=0, help="Draws of the bootstrap over subjects; 0 for no interval.")
-    ] = 1000,
+    ] = RESAMPLES,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0,
     as_json: AsJson = False,
 ) -> None:

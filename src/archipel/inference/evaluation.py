@@ -18,6 +18,7 @@ from archipel.inference.intervals import Interval, draws, of_sums, of_values
 from archipel.inference.local_data import local_site, source_of
 from archipel.inference.measuring import Measuring, Sums, defining_module
 from archipel.inference.models import OpenedModels, Place, open_models
+from archipel.inference.resampling import RESAMPLES
 from archipel.inference.segmentation import Segmenter
 from archipel.plans import Plan, is_plan_of
 from archipel.plans.base import TORCH_PLANS
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
     from pydantic import JsonValue
 
     from archipel.simulation import SimulatedSite
-
-RESAMPLES = 1000
 
 
 class Measured(NamedTuple):
