@@ -20,7 +20,9 @@ from archipel.cli.times import readable
 if TYPE_CHECKING:
     from archipel.researcher import Experiment
 
-app = typer.Typer(help="Experiments at a server: list, watch, steer, history, report, download.", no_args_is_help=True)
+app = typer.Typer(
+    help="Experiments at a server: list, watch, steer, history, events, report, download.", no_args_is_help=True
+)
 
 Name = Annotated[str, typer.Argument(help="The experiment's name.")]
 _COLUMNS = ("experiment", "state", "round", "rounds", "asked_by", "created", "reason")
@@ -95,15 +97,33 @@ def history(
     proxy: Proxy = None,
     as_json: AsJson = False,
 ) -> None:
+    """List the rounds: one row for each round and site, and one for all of them (all_sites)."""
+    from archipel.researcher.tables import history_rows
+
+    with _experiment(name, server, token, authority, proxy) as experiment:
+        rows = history_rows(experiment.rounds(), experiment.document().baselines)
+    columns = dict.fromkeys(key for row in rows for key in row)
+    show(f"history of {name}", [{key: row.get(key) for key in columns} for row in rows], as_json)
+
+
+@app.command()
+def events(
+    name: Name,
+    server: Server = None,
+    token: Token = None,
+    authority: Authority = None,
+    proxy: Proxy = None,
+    as_json: AsJson = False,
+) -> None:
     """List everything that happened, oldest first, one line each."""
     from archipel.researcher.event_lines import event_line
 
     with _experiment(name, server, token, authority, proxy) as experiment:
-        events = experiment.events()
+        happened = experiment.events()
     if as_json:
-        typer.echo(json.dumps([event.model_dump(mode="json") for event in events]))
+        typer.echo(json.dumps([event.model_dump(mode="json") for event in happened]))
         return
-    for event in events:
+    for event in happened:
         typer.echo(f"{readable(event.at)}  {event_line(event)}")
 
 
