@@ -19,6 +19,7 @@ from archipel.cli.local_data import (
     PlanClass,
     Settings,
     limit_threads,
+    say_arguments,
 )
 from archipel.cli.plan_option import Entry
 from archipel.inference.resampling import RESAMPLES
@@ -79,6 +80,7 @@ def evaluate(
             arguments=arguments(set_), validation_fraction=validation_fraction, per_subject=not total_only,
             resamples=resamples, seed=seed,
         )  # fmt: skip
+    say_arguments(found.arguments)
     if as_json:
         typer.echo(json.dumps(found.as_document()))
         return

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from archipel.inference.models import UsedArgument
 
 Model = Annotated[
     list[Path],
@@ -29,7 +33,22 @@ MappingFile = Annotated[
     Path | None,
     typer.Option("--mapping", help="A TOML file with the data's mapping of labels, modalities and columns."),
 ]
-Settings = Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE, a hyper-parameter.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="NAME=VALUE, a hyper-parameter (by default as the downloaded model was trained)."),
+]
+
+
+_SOURCES = {"given": "--set", "experiment": "as the model was trained", "plan": "the plan's default"}
+
+
+def say_arguments(used: Mapping[str, UsedArgument]) -> None:
+    """Say which hyper-parameters were used and where they are from; on standard error, beside the results."""
+    from archipel.vocabulary.visible import escape_hidden
+
+    if used:
+        words = ", ".join(f"{name}={one.value} ({_SOURCES[one.source]})" for name, one in used.items())
+        typer.echo(escape_hidden(f"hyper-parameters: {words}"), err=True)
 
 
 def limit_threads() -> None:

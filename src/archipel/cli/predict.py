@@ -17,6 +17,7 @@ from archipel.cli.local_data import (
     PlanClass,
     Settings,
     limit_threads,
+    say_arguments,
 )
 from archipel.cli.plan_option import Entry
 
@@ -58,5 +59,6 @@ def predict(
             layout=layout, options=read_options(option or []), mapping=mapping,
             arguments=arguments(set_),
         )  # fmt: skip
+    say_arguments(found.arguments)
     for path in found.files:
         typer.echo(str(path))

@@ -21,7 +21,7 @@ from archipel.researcher.display import Display, choose_screen
 from archipel.researcher.experiment_result import experiment_result
 from archipel.researcher.job_blobs import frozen_part, plan_of
 from archipel.researcher.model_card import model_card
-from archipel.researcher.model_files import check_bytes, place_for, write_model
+from archipel.researcher.model_files import check_bytes, place_for, trained_with, write_model
 from archipel.researcher.progress import Progress, draft_html
 from archipel.researcher.report import write_page
 from archipel.researcher.stop_reasons import unfinished, without_quorum
@@ -335,7 +335,8 @@ class Experiment:
         data = self.whole(data)
         records = kept[which], self.document(), self.rounds(), software
         card = model_card(self.job, self.job_hash, *records, blob_hash(data), ancestors(self._connection, self.job))
-        write_model(target, data, card=card, plan=plan_of(self._connection, self._path, self.job).files)
+        plan = plan_of(self._connection, self._path, self.job).files
+        write_model(target, data, card=card, plan=plan, trained=trained_with(self.job, kept[which], records[2]))
         return target
 
     def whole(self, trained: bytes) -> bytes:
