@@ -203,7 +203,8 @@ class TasksUnderWay:
         try:
             # Before anything is awaited that a lost connection could break off. Also what does not run: its worker may
             # have died, or this agent.
-            await asyncio.to_thread(self._store.withdrawn, key)
+            # In a task of its own: a call that still waits for its thread would be broken off too.
+            await asyncio.shield(asyncio.create_task(asyncio.to_thread(self._store.withdrawn, key)))
         except StorageFull as error:
             _log.error("that a task was withdrawn could not be kept", task=str(key), error=str(error))
         if work is None or running is None:
