@@ -16,6 +16,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 import archipel
+from archipel.inference.unlabelled import unlabelled_site
 from archipel.plans import draft, load
 from archipel.simulation import scanned_site, simulate
 from archipel.simulation.scores import model_scores
@@ -516,3 +517,11 @@ def test_importing_the_package_loads_neither_numpy_nor_torch() -> None:
 
     code = "import sys, archipel; archipel.__dir__(); assert not {'numpy', 'torch', 'pydantic'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("table", ["classes.csv", "classes.tsv", "classes.CSV.GZ", "classes.xlsx", "classes.parquet"])
+def test_pictures_beside_a_table_of_any_ending_are_read_as_a_site_reads_them(tmp_path: Path, table: str) -> None:
+    Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / "p-1.png")
+    assert unlabelled_site("new", tmp_path, {}) is not None
+    (tmp_path / table).write_bytes(b"-")
+    assert unlabelled_site("new", tmp_path, {}) is None

@@ -249,7 +249,7 @@ def test_a_wrong_hyper_parameter_is_refused_before_it_is_sent(
     assert "gives steps a second value" in str(twice.exception)
 
 
-def test_history_is_what_happened_one_line_each(world: World, typed: Typed) -> None:
+def test_events_are_what_happened_one_line_each(world: World, typed: Typed) -> None:
     failure = {"code": "plan-error", "sentence": "the plan failed", "exception": "KeyError"}
     failure |= {"file": "plan.py", "line": 3, "retry": False}
     world.experiments.failing = {"round": 1, "site": "site-b", "failure": failure}
@@ -258,10 +258,20 @@ def test_history_is_what_happened_one_line_each(world: World, typed: Typed) -> N
     finally:
         world.experiments.failing = None
     world.experiments.release("told", "site-b", 1, "Traceback\nKeyError: 'age'\x1b[2J\nfinished")
-    events = json.loads(typed("experiment", "history", "told", "--json").stdout)
-    lines = typed("experiment", "history", "told").stdout.splitlines()
+    events = json.loads(typed("experiment", "events", "told", "--json").stdout)
+    lines = typed("experiment", "events", "told").stdout.splitlines()
     assert len(lines) == len(events) and events[0]["kind"] == "submitted"
     shown = "\n".join(lines)
     assert all(" UTC  " in line for line in lines) and "\x1b" not in shown
     for words in ("submitted: job sha256:", "site-a: approved", "round 1 opened from model ", "site-b failed: "):
         assert words in shown
+
+
+def test_the_command_history_and_the_table_history_are_the_same_rows(typed: Typed, world: World) -> None:
+    assert typed("run", TINY_PLAN, "--rounds", 2, "--name", "rows").exit_code == 0
+    rows = json.loads(typed("experiment", "history", "rows", "--json").stdout)
+    with archipel.connect(world.url, token=world.token(), ca=world.ca) as federation:
+        table = federation.experiment("rows").history
+    assert [[row["round"], row["site"]] for row in rows] == table[["round", "site"]].values.tolist()
+    assert set(rows[0]) == set(table.columns) and {row["site"] for row in rows} >= {"site-a", "all_sites"}
+    assert "history of rows" in typed("experiment", "history", "rows").stdout

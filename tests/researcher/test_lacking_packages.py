@@ -13,6 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 import archipel
+from archipel.server.state import schema
 from worlds.research import TINY_PLAN, World
 
 OPTIONAL = "try:\n    import umap\nexcept ImportError:\n    umap = None\n"
@@ -60,6 +61,36 @@ def test_submitting_warns_which_site_lacks_what_and_which_did_not_say(
     states = [tuple(row) for row in shown.where(shown.notna(), None).itertuples(index=False)]
     assert ("site-a", "sksurv", "missing", None) in states and ("site-b", "sksurv", "present", "1.0") in states
     assert ("site-c", "numpy", "not said", None) in states and len(states) == 9
+
+
+def test_creating_warns_which_site_lacked_what_when_it_last_answered_a_job(
+    sites: World, federation: archipel.Federation, plan: Path
+) -> None:
+    """A site answers about the packages of a job only: before the first one nothing is known, and nobody is asked."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert federation.create(plan).lacking == ()
+    jobs, rows = schema.experiments, schema.approvals
+    said = {"site-a": {"sksurv": None, "umap": None}, "site-b": {"umap": None, "numpy": "2"}, "site-c": {"sksurv": "1"}}
+    with sites.federation.database.write() as connection:
+        kept = {"job": "{}", "job_hash": "h", "state": "finished", "arguments": "{}", "token": "ada", "created_at": "t"}
+        connection.execute(jobs.insert().values(experiment="earlier", **kept))
+        for site, packages in said.items():
+            row = {"experiment": "earlier", "site": site, "state": "approved", "at": "t"}
+            connection.execute(rows.insert().values(packages=json.dumps(packages), **row))
+    try:
+        with pytest.warns(UserWarning) as warned:
+            made = federation.create(plan, name="later", sites=["site-a", "site-c"])
+    finally:
+        with sites.federation.database.write() as connection:
+            connection.execute(rows.delete().where(rows.c.experiment == "earlier"))
+            connection.execute(jobs.delete().where(jobs.c.experiment == "earlier"))
+    assert tuple(str(one.message) for one in warned) == made.lacking == (
+        "site-a: lacks scikit-survival (imported as sksurv); ask its people to run there: pip install scikit-survival; "
+        "lacks umap-learn (imported as umap), but the plan also runs without (as said to an earlier job; submit() asks "
+        "again)",
+    )  # fmt: skip
+    assert made.status == "draft"
 
 
 def test_a_connected_site_is_waited_for_a_bounded_time(

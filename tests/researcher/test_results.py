@@ -10,6 +10,7 @@ import pytest
 
 import archipel
 from archipel.plans import package
+from archipel.plans.files import trained_with
 from archipel.researcher import tables
 from archipel.researcher.progress import Progress, advance, sparkline
 from archipel.tensors import blob_hash, decode, joined
@@ -140,7 +141,7 @@ def test_the_card_has_every_site_and_the_worst(
 def test_the_plan_comes_with_the_model(finished: archipel.Experiment, tmp_path: Path) -> None:
     finished.download(tmp_path / "best.safetensors", which="best")
     folder = tmp_path / "best-plan"
-    assert [path.name for path in folder.iterdir()] == ["tiny_numpy.py"]
+    assert sorted(path.name for path in folder.iterdir()) == ["tiny_numpy.py", "trained-with.json"]
     assert package(folder).reference == finished.job.plan
     assert "whose name ends in `-plan`" in (tmp_path / "best.md").read_text()
     again = archipel.Experiment.known(finished._connection, finished.name).download(tmp_path / "best.safetensors")
@@ -262,6 +263,10 @@ def test_a_changed_hyper_parameter_stands_in_the_card_with_its_rounds(
     card = experiment.download(tmp_path).with_suffix(".md").read_text()
     assert "| learning_rate | 0.5 (rounds 1-1), 0.1 (rounds 2-3) |" in card and "| steps | 5 |" in card
     assert experiment.history["argument_learning_rate"].tolist() == [0.5] * 4 + [0.1] * 8
+    experiment.download(tmp_path / "last.safetensors")
+    trained = trained_with(tmp_path / "last-plan")
+    assert trained is not None and trained.arguments["learning_rate"] == 0.1
+    assert (trained.entry, trained.class_name) == (experiment.job.plan.entry, experiment.job.plan.class_name)
 
 
 def test_the_open_exchange_is_folded_from_events() -> None:

@@ -10,7 +10,7 @@ from sqlalchemy import select, text
 
 from archipel.governance import job_hash
 from archipel.server.experiments import views
-from archipel.server.experiments.package_answers import keep_packages
+from archipel.server.experiments.package_answers import keep_packages, last_said
 from archipel.server.membership.federation import ServerContext
 from archipel.server.state import schema
 from archipel.server.state.schema import HISTORY
@@ -19,7 +19,8 @@ from archipel.storage.migrations import upgrade
 from archipel.transport import PackagesMessage
 from archipel.transport.rest import ApprovalView
 from archipel.vocabulary import BadInput, Job, NotPermitted
-from worlds.server import Applicant, job_of, records_of
+from worlds.memory_experiments import MemoryExperiments
+from worlds.server import Applicant, job_of, records_of, serving
 
 PLAN = b"import monai, numpy\n"
 
@@ -106,3 +107,52 @@ def test_a_server_takes_no_job_that_names_packages_its_plan_does_not_import(
 ) -> None:
     with pytest.raises(BadInput, match="names package acme_pacs, which no file of the plan imports"):
         submitted(federation, enrolled, ("acme_pacs", "numpy"))
+
+
+def another(federation: ServerContext, job: Job, name: str, created: str) -> Job:
+    """The same job under another name, submitted at another time."""
+    made = job.model_copy(update={"experiment": name})
+    records_of(federation).keep_job(made, job_hash(made), "ada")
+    with federation.database.write() as connection:
+        rows = schema.experiments
+        connection.execute(rows.update().where(rows.c.experiment == name).values(created_at=created))
+    return made
+
+
+def test_what_a_site_last_said_is_known_of_the_packages_asked_about(
+    federation: ServerContext, enrolled: Applicant
+) -> None:
+    first = submitted(federation, enrolled)
+    keep_packages(federation.database, "berlin", says(first, {"monai": None, "numpy": "2.4.6"}))
+    assert last_said(federation.database, ["monai", "sksurv"]) == {"berlin": {"monai": None}}
+    assert last_said(federation.database, []) == {}
+    later = another(federation, first, "later", "9999-01-01T00:00:00+00:00")
+    assert last_said(federation.database, ["monai"]) == {"berlin": {"monai": None}}, "it has not answered yet"
+    keep_packages(federation.database, "berlin", says(later, {"monai": "1.6.1", "numpy": "2.4.6"}))
+    assert last_said(federation.database, ["monai"]) == {"berlin": {"monai": "1.6.1"}}
+    before = another(federation, first, "before", "0001-01-01T00:00:00+00:00")
+    keep_packages(federation.database, "berlin", says(before, {"monai": None, "numpy": "1"}))
+    assert last_said(federation.database, ["monai"]) == {"berlin": {"monai": "1.6.1"}}
+
+
+def test_nothing_is_known_of_a_site_that_does_not_disclose_its_packages_any_more(
+    federation: ServerContext, enrolled: Applicant
+) -> None:
+    first = submitted(federation, enrolled)
+    keep_packages(federation.database, "berlin", says(first, {"monai": None, "numpy": "2.4.6"}))
+    later = another(federation, first, "later", "9999-01-01T00:00:00+00:00")
+    keep_packages(federation.database, "berlin", says(later, None))
+    assert last_said(federation.database, ["monai"]) == {"berlin": {}}
+
+
+async def test_a_reader_is_told_of_the_packages_that_it_names(federation: ServerContext, enrolled: Applicant) -> None:
+    keep_packages(
+        federation.database, "berlin", says(submitted(federation, enrolled), {"monai": None, "numpy": "2.4.6"})
+    )
+    async with serving(federation, MemoryExperiments()) as served, served.client("read") as client:
+        assert [site["packages"] for site in (await client.get("/v1/sites")).json()] == [{}]
+        (site,) = (await client.get("/v1/sites?package=monai&package=absent")).json()
+        assert site["packages"] == {"monai": None}
+        many = "&".join(f"package=p{number}" for number in range(101))
+        for asked in (many, "package=a.b"):
+            assert (await client.get(f"/v1/sites?{asked}")).status_code == 400

@@ -117,6 +117,7 @@ async def test_the_federation_and_its_sites_are_shown_without_rows(served: Serve
             "connected": True,
             "last_seen": None,
             "datasets": [],
+            "packages": {},
         }
     ]
 

@@ -391,7 +391,8 @@ async def test_work_on_an_older_job_ends_when_a_task_of_the_new_one_comes(with_t
     before = agent.tasks.work["heart"]
     changed, new = take_offer(with_table, seed=7)
     approve(with_table, "heart")
-    assert agent.tasks._work_of(task.model_copy(update={"job_hash": new})) is agent.tasks.work["heart"] is not before
+    made = await agent.tasks._work_of(task.model_copy(update={"job_hash": new}))
+    assert made is agent.tasks.work["heart"] is not before
     await asyncio.gather(*agent._aside)
     assert line.at_hand == "stopped" and not before.running
     assert agent.tasks.work["heart"].job == changed

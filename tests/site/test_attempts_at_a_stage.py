@@ -269,6 +269,7 @@ async def test_each_run_of_an_ensemble_counts_also_one_that_its_own_agent_repeat
 async def refused_by(agent: Agent, line: Line, task: Task) -> list[ErrorCode]:
     """What the agent answers to a task that it must not take on."""
     await agent.take(TaskOffer(task=task, remaining_s=60))
+    await asyncio.gather(*agent.tasks.proving)
     work = agent.tasks.work[task.key.experiment]
     await asyncio.gather(*work.running.values(), *agent._aside)
     found = [one.failure.code for one, _ in line.said if isinstance(one, TaskFailedMessage) and one.key == task.key]

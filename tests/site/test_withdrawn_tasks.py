@@ -56,6 +56,7 @@ async def test_a_task_that_the_server_withdrew_and_offers_again_is_not_run_again
     for _ in range(3):
         await agent.take(TaskWithdrawn(key=first.key, reason="-"))
         await agent.take(TaskOffer(task=first, remaining_s=60))
+        await asyncio.gather(*agent.tasks.proving)
         ends = asyncio.gather(*agent.tasks.work["heart"].running.values(), *agent._aside)
         await asyncio.wait_for(ends, 10)
     assert (runs, withdrawals_of(with_table)) == ([first.key], 1)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from archipel.cli import secrets
+
+if TYPE_CHECKING:
+    from archipel.researcher import Federation
 
 Server = Annotated[str | None, typer.Option("--server", envvar="ARCHIPEL_SERVER", help="The server's https address.")]
 Token = Annotated[
@@ -31,3 +35,19 @@ Proxy = Annotated[
         help="http://host:port of a web proxy; http://user@host:port asks for the user's password.",
     ),
 ]
+
+
+@dataclass(frozen=True)
+class AtServer:
+    """Which server a command speaks to, and as whom."""
+
+    server: Server = None
+    token: Token = None
+    authority: Authority = None
+    proxy: Proxy = None
+
+    def connect(self) -> Federation:
+        """Connect to the server. Raises as ``archipel.connect`` does."""
+        from archipel.researcher import connect
+
+        return connect(self.server, token=self.token, ca=self.authority, proxy=self.proxy)

@@ -11,16 +11,12 @@ import typer
 from archipel.cli.json_option import AsJson
 from archipel.cli.library_output import plan_heard
 from archipel.cli.local_data import (
-    FormatOptions,
-    Layout,
-    MappingFile,
-    Model,
-    OfPlan,
-    PlanClass,
-    Settings,
+    ModelOnData,
     limit_threads,
+    say_arguments,
 )
-from archipel.cli.plan_option import Entry
+from archipel.cli.option_groups import with_groups
+from archipel.inference.resampling import RESAMPLES
 
 if TYPE_CHECKING:
     from archipel.inference import Evaluation
@@ -30,8 +26,9 @@ app = typer.Typer(help="Measure a downloaded model on data whose truth is known.
 
 
 @app.command()
+@with_groups
 def evaluate(
-    model: Model,
+    used: ModelOnData,
     data: Annotated[
         Path,
         typer.Option(
@@ -40,13 +37,6 @@ def evaluate(
             "with images/ and labels/ each.",
         ),
     ],
-    plan: OfPlan = None,
-    entry: Entry = None,
-    class_name: PlanClass = None,
-    layout: Layout = None,
-    option: FormatOptions = None,
-    mapping: MappingFile = None,
-    set_: Settings = None,
     validation_fraction: Annotated[
         float | None,
         typer.Option(help="Measure only the subjects that a site with this fraction holds out (by default all)."),
@@ -57,7 +47,7 @@ def evaluate(
     ] = False,
     resamples: Annotated[
         int, typer.Option(min=0, help="Draws of the bootstrap over subjects; 0 for no interval.")
-    ] = 1000,
+    ] = RESAMPLES,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -66,18 +56,19 @@ def evaluate(
     A plan that segments is also measured by HD95 in mm.
     """
     limit_threads()
-    from archipel.cli.scores import arguments
-    from archipel.cli.site_dataset import read_options
     from archipel.inference import evaluate as run
 
     with plan_heard():
         found = run(
-            model, data,
-            plan=plan, entry=entry, plan_class=class_name,
-            layout=layout, options=read_options(option or []), mapping=mapping,
-            arguments=arguments(set_), validation_fraction=validation_fraction, per_subject=not total_only,
-            resamples=resamples, seed=seed,
-        )  # fmt: skip
+            used.model,
+            data,
+            **used.arguments(),
+            validation_fraction=validation_fraction,
+            per_subject=not total_only,
+            resamples=resamples,
+            seed=seed,
+        )
+    say_arguments(found.arguments)
     if as_json:
         typer.echo(json.dumps(found.as_document()))
         return

@@ -30,7 +30,7 @@ SUB_COMMANDS = {
     "run": "Run a plan on a federation's sites and show the result.",
     "demo": "Run a whole federation on this machine: three hospitals, a server, one model.",
     "simulate": "Run a plan's federated rounds on this machine.",
-    "experiment": "Experiments at a server: list, watch, steer, history, report, download.",
+    "experiment": "Experiments at a server: list, watch, steer, history, events, report, download.",
     "predict": "Run a downloaded model on new data.",
     "evaluate": "Measure a downloaded model on data whose truth is known.",
     "bench": "Benchmarks: rounds, training, data, large datasets, and kills at any moment.",

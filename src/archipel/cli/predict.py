@@ -9,16 +9,11 @@ import typer
 
 from archipel.cli.library_output import plan_heard
 from archipel.cli.local_data import (
-    FormatOptions,
-    Layout,
-    MappingFile,
-    Model,
-    OfPlan,
-    PlanClass,
-    Settings,
+    ModelOnData,
     limit_threads,
+    say_arguments,
 )
-from archipel.cli.plan_option import Entry
+from archipel.cli.option_groups import with_groups
 
 SOURCE = (
     "A folder in any format that a site can add, or the file of a table; the truth may be missing. For a plan that "
@@ -33,30 +28,18 @@ app = typer.Typer(help="Run a downloaded model on new data.")
 
 
 @app.command()
+@with_groups
 def predict(
     source: Annotated[Path, typer.Argument(metavar="IN", help=SOURCE)],
     target: Annotated[Path, typer.Argument(metavar="OUT", help=TARGET)],
-    model: Model,
-    plan: OfPlan = None,
-    entry: Entry = None,
-    class_name: PlanClass = None,
-    layout: Layout = None,
-    option: FormatOptions = None,
-    mapping: MappingFile = None,
-    set_: Settings = None,
+    used: ModelOnData,
 ) -> None:
     """Write what the model predicts for each sample: a label volume, or one row of numbers and classes."""
     limit_threads()
-    from archipel.cli.scores import arguments
-    from archipel.cli.site_dataset import read_options
     from archipel.inference import predict as run
 
     with plan_heard():
-        found = run(
-            model, source, target,
-            plan=plan, entry=entry, plan_class=class_name,
-            layout=layout, options=read_options(option or []), mapping=mapping,
-            arguments=arguments(set_),
-        )  # fmt: skip
+        found = run(used.model, source, target, **used.arguments())
+    say_arguments(found.arguments)
     for path in found.files:
         typer.echo(str(path))

@@ -37,8 +37,9 @@ from archipel.data.files import (
     data_changed,
     signature_of,
 )
-from archipel.data.formats import FORMATS, format_named, scan
+from archipel.data.formats import FORMATS, TABLE_SUFFIXES, format_named, scan
 from archipel.data.other_spellings import OtherSpellings, same_form
+from archipel.data.picture_files import PICTURE_SUFFIXES
 from archipel.data.prepared import Prepared, PreparedCache, PreparedSource
 from archipel.data.requests import request_of
 from archipel.data.sample_columns import Digests, Samples, SamplesBuilder, digests_of, hex_of
@@ -71,6 +72,8 @@ from archipel.data.volumes import Orientation
 __all__ = [
     "FORMATS",
     "LABEL",
+    "PICTURE_SUFFIXES",
+    "TABLE_SUFFIXES",
     "Affine",
     "Answer",
     "Cohort",

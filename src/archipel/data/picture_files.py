@@ -22,7 +22,7 @@ from archipel.tensors import BlobHasher
 from archipel.vocabulary import BadInput, ErrorCode, Record
 from archipel.vocabulary.counting import pluralise
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 """Endings of the pictures that are read, in lower case."""
 LFS_POINTER = b"version https://git-lfs"
 """With what a file begins that Git LFS leaves in the place of one that was not fetched."""

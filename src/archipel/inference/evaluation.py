@@ -7,7 +7,7 @@ the experiment. Beside them stand those of each subject, and a bootstrap interva
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -17,7 +17,8 @@ from archipel.data import DataMapping, SubjectSet, split, usable, with_declared_
 from archipel.inference.intervals import Interval, draws, of_sums, of_values
 from archipel.inference.local_data import local_site, source_of
 from archipel.inference.measuring import Measuring, Sums, defining_module
-from archipel.inference.models import OpenedModels, Place, open_models
+from archipel.inference.models import OpenedModels, Place, UsedArgument, open_models
+from archipel.inference.resampling import RESAMPLES
 from archipel.inference.segmentation import Segmenter
 from archipel.plans import Plan, is_plan_of
 from archipel.plans.base import TORCH_PLANS
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
     from pydantic import JsonValue
 
     from archipel.simulation import SimulatedSite
-
-RESAMPLES = 1000
 
 
 class Measured(NamedTuple):
@@ -50,7 +49,8 @@ class Evaluation:
 
     ``metrics`` by name. ``subjects`` are the values of each subject by its id, over its samples, None where a value is
     not defined: of those metrics that are sums over subjects (an AUC is not). It is empty when they were not asked
-    for. ``count`` is the number of subjects, ``samples`` that of samples.
+    for. ``count`` is the number of subjects, ``samples`` that of samples, ``arguments`` the hyper-parameters that were
+    used, each with its source.
 
     >>> found = Evaluation({"accuracy": Measured(0.8, 0.7, 0.9, 40, "sample")}, {}, count=20, samples=40)
     >>> found.as_document()["metrics"]["accuracy"]["low"]
@@ -61,6 +61,7 @@ class Evaluation:
     subjects: Mapping[str, Mapping[str, float | None]]
     count: int
     samples: int
+    arguments: Mapping[str, UsedArgument] = field(default_factory=dict)
 
     def as_document(self) -> dict[str, JsonValue]:
         """The same for JSON."""
@@ -69,6 +70,7 @@ class Evaluation:
             "subjects": {subject: dict(values) for subject, values in self.subjects.items()},
             "count": self.count,
             "samples": self.samples,
+            "arguments": {name: used.value for name, used in self.arguments.items()},
         }
 
 
@@ -221,7 +223,7 @@ def _evaluation(
         }
         for subject, part in parts.items()
     }
-    return Evaluation(metrics, subjects, len(groups), sum(map(len, groups.values())))
+    return Evaluation(metrics, subjects, len(groups), sum(map(len, groups.values())), opened.used)
 
 
 def _pairs(name: str, parts: Iterable[Sums]) -> list[tuple[float, int]]:

@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
+from typing import NamedTuple
 
 from archipel.plans import Array, Context, PackagedPlan, Plan, derive_seed, draft, load_own
-from archipel.plans.files import plan_folder
+from archipel.plans.files import plan_folder, trained_with
 from archipel.tensors import decode, schema_of
 from archipel.vocabulary import (
     BadInput,
@@ -33,14 +34,26 @@ _NO_KEY = "ed25519:" + "0" * 64
 Place = str | PathLike[str]
 
 
+class UsedArgument(NamedTuple):
+    """A hyper-parameter's value and where it is from: ``given`` by the caller, ``experiment`` for that with which the
+    downloaded model was trained, ``plan`` for the plan's default.
+    """
+
+    value: Value
+    source: str
+
+
 @dataclass(frozen=True)
 class OpenedModels:
-    """A plan, a job of it for one local site, and the models: one, or several that are an ensemble."""
+    """A plan, a job of it for one local site, and the models: one, or several that are an ensemble. ``used`` are the
+    job's hyper-parameters with their sources.
+    """
 
     packaged: PackagedPlan
     plan: Plan
     job: Job
     models: Sequence[Mapping[str, Array]]
+    used: Mapping[str, UsedArgument]
 
     @property
     def context(self) -> Context:
@@ -59,7 +72,8 @@ def open_models(
     arguments: Mapping[str, Value] | None = None,
 ) -> OpenedModels:
     """The models of these files, or of folders with one model each, and their plan: by default the folder beside the
-    first. The plan is run.
+    first. The plan is run. What ``entry``, ``plan_class`` and ``arguments`` leave open is as the folder of a downloaded
+    plan says.
 
     Raises BadInput for a file that is not a model, a plan that is missing or cannot be loaded, and a model of another
     plan.
@@ -69,20 +83,31 @@ def open_models(
         raise BadInput("models", "none was given", "name at least one model file")
     files = [_model_file(Path(one)) for one in given]
     models = [_read(file) for file in files]
+    place = _plan_of(files[0]) if plan is None else Path(plan)
+    known = trained_with(place)
+    if known is not None and (entry or known.entry, plan_class or known.class_name) != (known.entry, known.class_name):
+        known = None
+    if known is not None:
+        entry, plan_class = known.entry, known.class_name
+    trained, asked = {} if known is None else known.arguments, arguments or {}
     drafted = draft(
-        _plan_of(files[0]) if plan is None else Path(plan),
+        place,
         entry=entry,
         class_name=plan_class,
         experiment=LOCAL,
         roster=[RosterEntry(site=LOCAL, identity_key=_NO_KEY, dataset="data")],
         server_key=_NO_KEY,
         terms=RoundTerms(rounds=1, quorum=1),
-        arguments=arguments,
+        arguments={**trained, **asked},
     )
     job = _in_one_part(drafted.job)
     for file, arrays in zip(files, models, strict=True):
         _check_fit(file, schema_of(arrays), job.tensors, drafted.plan.class_name)
-    return OpenedModels(drafted.plan, load_own(drafted.plan), job, models)
+    used = {
+        name: UsedArgument(value, "given" if name in asked else "experiment" if name in trained else "plan")
+        for name, value in job.arguments.items()
+    }
+    return OpenedModels(drafted.plan, load_own(drafted.plan), job, models, used)
 
 
 def _in_one_part(job: Job) -> Job:

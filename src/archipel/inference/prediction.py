@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from archipel.data import DataMapping, SubjectSet, usable
 from archipel.inference.local_data import WithoutTruth, local_site, source_of
-from archipel.inference.models import OpenedModels, Place, open_models
+from archipel.inference.models import OpenedModels, Place, UsedArgument, open_models
 from archipel.inference.segmentation import segment_cases, segment_dataset
 from archipel.inference.unlabelled import unlabelled_site
 from archipel.plans import is_plan_of
@@ -34,7 +34,7 @@ class Prediction:
     ``subjects`` and ``sessions`` name the ``N`` samples. ``columns`` is what the plan gives: by name, numbers or texts
     ``[N, ...]``. ``truths`` are the targets of the samples where they are known, else None: the names of categories,
     and numbers in the plan's unit. ``files`` are those that were written; of a plan that segments there is nothing
-    else.
+    else. ``arguments`` are the hyper-parameters that were used, each with its source.
 
     >>> Prediction(("p-1",), ("",), {"risk": np.array([0.2])}, ("ill",)).rows()
     [{'subject': 'p-1', 'session': '', 'risk': 0.2, 'truth': 'ill'}]
@@ -45,6 +45,7 @@ class Prediction:
     columns: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     truths: tuple[Value | None, ...] = ()
     files: tuple[Path, ...] = ()
+    arguments: Mapping[str, UsedArgument] = field(default_factory=dict)
 
     def rows(self) -> list[dict[str, object]]:
         """One row per sample: subject, session, the columns, and the truth where one is known; for a DataFrame."""
@@ -77,7 +78,8 @@ def predict(
     ``entry`` and ``plan_class`` say which class it is where there are several. **The plan is run**: use one that you
     trust. ``data`` is a folder in the format ``layout`` (by default detected) with its ``options`` and ``mapping``, or
     the file of a table. The truth may be missing: a table without the target's column, a folder of pictures, a
-    ``.npz`` file without ``y``. ``arguments`` are hyper-parameters, by default those of the plan.
+    ``.npz`` file without ``y``. ``arguments`` are hyper-parameters, by
+    default those with which the downloaded model was trained, and where that is not known those of the plan.
 
     ``out`` is a ``.csv`` file with one row per sample, or a ``.npz`` file with the columns as arrays, which may have
     any number of dimensions. A plan that segments writes volumes int16 on each image's own grid: it needs ``out``, a
@@ -101,7 +103,9 @@ def predict(
     target = None if out is None else Path(out)
     rules = mapping if isinstance(mapping, DataMapping | None) else Path(mapping)
     if is_plan_of(opened.plan, "SegmentationPlan"):
-        return Prediction(files=tuple(_segmented(opened, Path(data), target, layout, options, rules)))
+        return Prediction(
+            files=tuple(_segmented(opened, Path(data), target, layout, options, rules)), arguments=opened.used
+        )
     if target is not None and target.suffix not in (_TABLE, _ARRAYS):
         cause = f"does not end in {_TABLE} or {_ARRAYS}, and the plan {type(opened.plan).__name__} gives one row per "
         raise BadInput(Thing.file(target), f"{cause}sample", f"name a file such as predictions{_TABLE}")
@@ -121,6 +125,7 @@ def predict(
         sessions=tuple(sample.session for sample in cohort.samples),
         columns=_checked(type(opened.plan).__name__, given, len(subjects)),
         truths=tuple(source.truths.get(sample.key) for sample in cohort.samples),
+        arguments=opened.used,
     )
     return found if target is None else _written(found, target)
 
@@ -181,7 +186,7 @@ def _written(found: Prediction, target: Path) -> Prediction:
             _write_arrays(found, target)
         else:
             _write_table(found, target)
-    return Prediction(found.subjects, found.sessions, found.columns, found.truths, (target,))
+    return replace(found, files=(target,))
 
 
 def _write_table(found: Prediction, target: Path) -> None:

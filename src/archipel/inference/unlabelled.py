@@ -12,14 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from archipel.data import Cohort, RawSource, Sample, SampleData, format_named
+from archipel.data import PICTURE_SUFFIXES, TABLE_SUFFIXES, Cohort, RawSource, Sample, SampleData, format_named
 from archipel.inference.local_data import Held
 from archipel.simulation import SimulatedSite
 from archipel.tensors import blob_hash
 from archipel.vocabulary import BadInput, ErrorCode, Thing
 
-_PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
-_TABLES = (".csv", ".tsv")
 _LAYOUT = "class-folders"
 """The format whose options say how pictures are read."""
 
@@ -33,12 +31,12 @@ def unlabelled_site(name: str, data: Path, options: Mapping[str, str]) -> Simula
     """
     if data.is_dir():
         inside = sorted(path for path in data.iterdir() if path.is_file() and not path.name.startswith("."))
-        pictures = [path for path in inside if path.suffix.lower() in _PICTURES]
-        if pictures and not any(path.suffix.lower() in _TABLES for path in inside):
+        pictures = [path for path in inside if path.suffix.lower() in PICTURE_SUFFIXES]
+        if pictures and not any(path.name.lower().endswith(TABLE_SUFFIXES) for path in inside):
             return _of_pictures(name, data, pictures, options)
         arrays = [path for path in inside if path.suffix == ".npz"]
         return _of_arrays(name, arrays[0]) if len(arrays) == 1 else None
-    if data.suffix.lower() in _PICTURES:
+    if data.suffix.lower() in PICTURE_SUFFIXES:
         return _of_pictures(name, data.parent, [data], options)
     return _of_arrays(name, data) if data.suffix == ".npz" else None
 

@@ -14,10 +14,13 @@ from pydantic import TypeAdapter, ValidationError
 
 from archipel.plans.source import bad_plan, plan_text
 from archipel.tensors import blob_hash
+from archipel.vocabulary import BadInput, Record, Thing, Value
 from archipel.vocabulary.plans import LONGEST_PLAN_PATH, MOST_PLAN_FILES, PlanPath, check_distinct
 
 LARGEST_PLAN = 1 << 20
 """Bytes of all files of a plan together."""
+TRAINED_WITH = "trained-with.json"
+"""The file in the folder of a downloaded model's plan that says how the model was trained."""
 _path: TypeAdapter[str] = TypeAdapter(PlanPath)
 
 
@@ -41,6 +44,29 @@ def plan_folder(model: Path) -> Path:
     'models/best-plan'
     """
     return model.with_name(f"{model.stem}-plan")
+
+
+class TrainedWith(Record):
+    """Which class of a plan's files made a model, and the hyper-parameters of the model's last round."""
+
+    entry: str
+    class_name: str
+    arguments: dict[str, Value]
+
+
+def trained_with(plan: Path) -> TrainedWith | None:
+    """What the folder of a downloaded plan says of its model; None for any other file or folder.
+
+    Raises BadInput for a file that is damaged.
+    """
+    path = plan / TRAINED_WITH
+    if not path.is_file():
+        return None
+    try:
+        return TrainedWith.model_validate_json(path.read_bytes())
+    except ValueError as error:
+        remedy = "download the model again, or remove this file and give the hyper-parameters (--set, arguments=...)"
+        raise BadInput(Thing.file(path), "does not say how the model was trained", remedy) from error
 
 
 def check_paths(paths: Iterable[str]) -> list[str]:

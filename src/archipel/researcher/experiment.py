@@ -21,7 +21,7 @@ from archipel.researcher.display import Display, choose_screen
 from archipel.researcher.experiment_result import experiment_result
 from archipel.researcher.job_blobs import frozen_part, plan_of
 from archipel.researcher.model_card import model_card
-from archipel.researcher.model_files import check_bytes, place_for, write_model
+from archipel.researcher.model_files import check_bytes, place_for, trained_with, write_model
 from archipel.researcher.progress import Progress, draft_html
 from archipel.researcher.report import write_page
 from archipel.researcher.stop_reasons import unfinished, without_quorum
@@ -50,8 +50,9 @@ class Experiment:
     """One experiment. ``job`` is what every site of it approves, ``job_hash`` what they sign.
 
     ``left_out`` are, for one that was just created, the sites that do not take part, each with the reason;
-    ``differing`` a sentence for each input whose numbers are not the same at all sites. ``lacking`` are, for one that
-    was just submitted, sentences about packages that sites lack.
+    ``differing`` a sentence for each input whose numbers are not the same at all sites. ``lacking`` are
+    sentences about packages that sites lack: of one that was just created, those that they lacked when they last
+    answered another job, and of one that was just submitted, what they say now.
 
     >>> import archipel
     >>> federation = archipel.connect()
@@ -70,10 +71,11 @@ class Experiment:
         drafted: Draft | None = None,
         left_out: Mapping[str, str] | None = None,
         differing: Sequence[str] = (),
+        lacking: Sequence[str] = (),
     ) -> None:
         self._connection, self._draft = connection, drafted
         self.job, self.left_out, self.differing = job, dict(left_out or {}), tuple(differing)
-        self.lacking: tuple[str, ...] = ()
+        self.lacking = tuple(lacking)
         self._imports: PlanImports | None = None
         self.job_hash = job_hash(job)
         self.screen: Callable[[], Display] = choose_screen
@@ -333,7 +335,8 @@ class Experiment:
         data = self.whole(data)
         records = kept[which], self.document(), self.rounds(), software
         card = model_card(self.job, self.job_hash, *records, blob_hash(data), ancestors(self._connection, self.job))
-        write_model(target, data, card=card, plan=plan_of(self._connection, self._path, self.job).files)
+        plan = plan_of(self._connection, self._path, self.job).files
+        write_model(target, data, card=card, plan=plan, trained=trained_with(self.job, kept[which], records[2]))
         return target
 
     def whole(self, trained: bytes) -> bytes:

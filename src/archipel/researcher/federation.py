@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from archipel.plans import Plan, StartingModel, load_own, package
+from archipel.plans.imports import imports_of
 from archipel.plans.job_builder import draft
+from archipel.researcher import packages
 from archipel.researcher.checked_terms import checked
 from archipel.researcher.connection import Connection
 from archipel.researcher.experiment import Experiment
@@ -175,8 +177,10 @@ class Federation:
         strategy: StrategyTerms | None = None,
         privacy: PrivacyTerms | None = None,
     ) -> Experiment:
-        """Write the job of a new experiment; nothing is sent before ``submit``, which also says which site lacks a
-        package that the plan imports.
+        """Write the job of a new experiment; nothing is sent before ``submit``.
+
+        A warning names each site that lacked a package of the plan when it last answered a job that names it;
+        ``submit`` asks the sites, which answer about the packages of a job only.
 
         ``plan`` is a plan's file, or its class from an imported file, or a folder of files that import each other.
         ``plan_entry`` is then the one that holds the class (default: ``plan.py``).
@@ -202,14 +206,18 @@ class Federation:
         Raises BadInput for a plan, site, dataset or argument that does not fit.
         """
         path, class_name = _plan_path(plan, plan_class)
-        loaded = load_own(package(path, class_name, plan_entry))
+        packaged = package(path, class_name, plan_entry)
+        loaded = load_own(packaged)
         _check_loss(loaded)
         _check_name(name)
-        roster, left_out, differing = choose(self._sites(), loaded.needs, sites)
+        known = packages.federation_sites(self._connection, packaged.reference.packages)
+        roster, left_out, differing = choose(known, loaded.needs, sites)
+        asked = {entry.site for entry in roster}
+        lacking = packages.remembered((site for site in known if site.site in asked), imports_of(packaged.files.texts))
         if left_out:
             words = "; ".join(f"{site} ({reason})" for site, reason in left_out.items())
             warnings.warn(f"left out: {words}", stacklevel=2)
-        for sentence in differing:
+        for sentence in (*differing, *lacking):
             warnings.warn(sentence, stacklevel=2)
         drafted = draft(
             path,
@@ -241,7 +249,7 @@ class Federation:
         )
         check_strategy(drafted.job)
         check_releases(drafted.job)
-        return Experiment(self._connection, drafted.job, drafted, left_out, differing)
+        return Experiment(self._connection, drafted.job, drafted, left_out, differing, lacking)
 
     def starting_model(self, start_from: StartFrom) -> StartingModel:
         """The model that ``create(start_from=...)`` would start from, for ``archipel.plans.draft`` and a simulation.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from archipel.plans.files import PlanFiles, plan_folder
+from archipel.plans.files import TRAINED_WITH, PlanFiles, TrainedWith, plan_folder
 from archipel.storage import disk_errors_named
 from archipel.tensors import blob_hash
-from archipel.vocabulary import ArchipelError, BadInput, ErrorCode, Thing
+from archipel.transport.rest import ModelView, RoundView
+from archipel.vocabulary import ArchipelError, BadInput, ErrorCode, Job, Thing
 
 _SUFFIX = ".safetensors"
 
@@ -32,8 +34,16 @@ def check_bytes(thing: Thing, data: bytes, expected: str) -> None:
         )
 
 
-def write_model(target: Path, data: bytes, *, card: str, plan: PlanFiles) -> None:
-    """Write the model, whole or not at all, the card (Markdown) under the same name, and the plan's files.
+def trained_with(job: Job, model: ModelView, rounds: Sequence[RoundView]) -> TrainedWith:
+    """How a kept model was trained; with the hyper-parameters of the last round that made it."""
+    made = [attempt for attempt in rounds if attempt.is_committed and attempt.round <= model.round]
+    last = made[-1].arguments if made else {}
+    return TrainedWith(entry=job.plan.entry, class_name=job.plan.class_name, arguments={**job.arguments, **last})
+
+
+def write_model(target: Path, data: bytes, *, card: str, plan: PlanFiles, trained: TrainedWith) -> None:
+    """Write the model, whole or not at all, the card (Markdown) under the same name, and the plan's files with what
+    ``archipel predict`` needs to know of the training.
 
     Raises ArchipelError for a folder that cannot be written, and BadInput when the plan's folder holds other Python
     files, which would join the plan.
@@ -45,6 +55,7 @@ def write_model(target: Path, data: bytes, *, card: str, plan: PlanFiles) -> Non
             file = folder / path
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(text.encode())
+        (folder / TRAINED_WITH).write_text(trained.model_dump_json(indent=2) + "\n", encoding="utf-8")
         target.with_suffix(".md").write_text(card, encoding="utf-8")
         part = target.with_name(target.name + ".part")
         part.write_bytes(data)

@@ -1,9 +1,12 @@
-"""Which site lacks a package that a plan imports: what the sites of a submitted job say, before anybody decides."""
+"""Which site lacks a package that a plan imports: what sites said to earlier jobs, and what they say to a submitted job
+before anybody decides.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
+from urllib.parse import urlencode
 
 from archipel.plans.imports import PlanImports
 from archipel.researcher.connection import Connection
@@ -29,6 +32,26 @@ def awaited(connection: Connection, experiment: str, within: float) -> tuple[Exp
             return document, connected
         time.sleep(min(pause, left))
         pause *= 2
+
+
+def federation_sites(connection: Connection, packages: Collection[str]) -> list[SiteView]:
+    """The federation's sites, with what each last said of these packages. A site answers about those that a job names,
+    so none is asked here.
+    """
+    query = urlencode([("package", name) for name in packages])
+    return connection.ask_all(SiteView, f"/v1/sites?{query}" if query else "/v1/sites")
+
+
+def remembered(sites: Iterable[SiteView], imports: PlanImports) -> tuple[str, ...]:
+    """Which of these sites lacked what when they last said; those that lack the same are named together."""
+    lacking: dict[tuple[str, ...], list[str]] = {}
+    for site in sites:
+        lacking.setdefault(tuple(missing(site.packages)), []).append(site.site)
+    return tuple(
+        f"{_lacks(names, packages, imports.optional)} (as said to an earlier job; submit() asks again)"
+        for packages, names in lacking.items()
+        if packages
+    )
 
 
 def sentences(document: ExperimentView, connected: Collection[str], imports: PlanImports) -> tuple[str, ...]:

@@ -28,6 +28,7 @@ Cell = str | int | float | bool | None
 Row = dict[str, Cell]
 """A row of a table: columns differ from plan to plan, so they are keys and no fields."""
 
+_OF_A_ROUND = ("round", "attempt", "site", "state", "samples", "seconds")
 _OF_A_FAILURE = ("code", "sentence", "exception", "file", "line")
 
 
@@ -56,7 +57,13 @@ def _optional(module: str) -> Any:
 
 
 def history(rounds: Sequence[RoundView], baselines: BaselinesView | None = None) -> DataFrame:
-    """Rounds as a DataFrame, oldest first.
+    """``history_rows`` as a DataFrame."""
+    rows = history_rows(rounds, baselines)
+    return to_table(rows, columns=[*_OF_A_ROUND, *sorted({key for row in rows for key in row} - set(_OF_A_ROUND))])
+
+
+def history_rows(rounds: Sequence[RoundView], baselines: BaselinesView | None = None) -> list[Row]:
+    """One row for each attempt at a round and site, and one for all of them, oldest first.
 
     Columns: ``round``, ``attempt``, ``site`` (or ``all_sites``), ``state``, ``samples``, ``seconds``, each training
     metric by its name, each validation metric as ``validation_<name>`` (of the model that the round started from)
@@ -81,8 +88,7 @@ def history(rounds: Sequence[RoundView], baselines: BaselinesView | None = None)
         values = {**attempt.metrics, **_prefixed("validation", attempt.validation)}
         values |= _prefixed("model", attempt.model_validation | detail_columns(attempt.model_details))
         rows.append({**place, "site": ALL_SITES, **counts, **values, **arguments})
-    fixed = ["round", "attempt", "site", "state", "samples", "seconds"]
-    return to_table(rows, columns=fixed + sorted({key for row in rows for key in row} - set(fixed)))
+    return rows
 
 
 def failures(events: Sequence[Event]) -> DataFrame:

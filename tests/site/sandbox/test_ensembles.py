@@ -12,6 +12,7 @@ from test_what_a_worker_can_say import TALK, forged
 
 from archipel.site.execution.training import MOST_MODELS, ModelCache
 from archipel.site.sandbox import Sandbox, SandboxedWorker, SharedBuffer, WorkerTaskFailed
+from archipel.storage import FolderBlobStore
 from archipel.tensors import blob_hash, encode
 from archipel.vocabulary import ArchipelError, Baselines, ErrorCode, RosterEntry, Task, TaskKey, TaskKind, TrainingPass
 from worlds.sandbox import KEY, LIMITS, World, open_descriptors
@@ -57,7 +58,7 @@ async def test_more_models_than_descriptors_fit_into_a_message_are_evaluated_in_
         fetched.append(blob)
         yield tensor_files[blob]
 
-    cache, before, most = ModelCache(job, fetch), open_descriptors(), 0
+    cache, before, most = ModelCache(job, fetch, FolderBlobStore(tmp_path / "blobs")), open_descriptors(), 0
     task = ensemble(world, list(tensor_files))
 
     async def model(number: int) -> SharedBuffer:

@@ -116,15 +116,16 @@ async def test_it_is_fetched_once_for_all_rounds_and_workers_and_only_the_rest_i
     assert trial.fetched[trial.part.blob] == 1
 
 
-async def test_it_is_fetched_again_when_an_idle_worker_was_ended_and_its_memory_given_back(trial: Trial) -> None:
+async def test_it_is_not_fetched_again_when_an_idle_worker_was_ended_and_its_memory_given_back(trial: Trial) -> None:
     await trial.run(TRAIN, 1)
     trial.trainer._site.settings = trial.trainer._site.settings.model_copy(update={"worker_idle_s": 0.05})
     await trial.run(TRAIN, 2)
     assert trial.fetched[trial.part.blob] == 1
     assert trial.trainer._idle is not None
     await asyncio.wait_for(trial.trainer._idle, 30)
-    await trial.run(TRAIN, 3)
-    assert trial.fetched[trial.part.blob] == 2
+    assert trial.trainer._models._frozen is None
+    assert (await trial.run(TRAIN, 3)).keys() == {"weight"}
+    assert trial.fetched[trial.part.blob] == 1
 
 
 async def test_a_check_makes_both_parts_and_trains_with_them(trial: Trial) -> None:

@@ -12,7 +12,7 @@ from archipel.data.formats.base import VOLUME_OPTIONS, Format, Options, VolumeFo
 from archipel.data.formats.bids import BidsTree
 from archipel.data.formats.class_folders import ClassFolders
 from archipel.data.formats.crossing_links import refuse_crossing
-from archipel.data.formats.delimited import Tables
+from archipel.data.formats.delimited import TABLE_SUFFIXES, Tables
 from archipel.data.formats.found_volumes import subject_id
 from archipel.data.formats.layout import Layout
 from archipel.data.formats.medical_folder import MedicalFolder
@@ -174,6 +174,7 @@ def _is_about(problem: DataIssue, leaves_out: LeavesOut, is_name_out: LeavesOut)
 
 __all__ = [
     "FORMATS",
+    "TABLE_SUFFIXES",
     "VOLUME_OPTIONS",
     "Format",
     "Options",

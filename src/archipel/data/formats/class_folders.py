@@ -37,7 +37,7 @@ from archipel.data.formats.picture_folders import (
 )
 from archipel.data.formats.picture_options import PICTURE_OPTIONS, PictureOptions
 from archipel.data.formats.volume_names import is_of, listed
-from archipel.data.picture_files import SUFFIXES, look_at_picture
+from archipel.data.picture_files import PICTURE_SUFFIXES, look_at_picture
 from archipel.data.sample_data import SampleData
 from archipel.data.samples import CLASS, ColumnSummary, DataIssue, DataSchema, Sample, Scan, SubjectId
 from archipel.tensors import blob_hash
@@ -126,7 +126,7 @@ class ClassFolders:
         refuse_unfit(pictures, asked.pictures, name, problems)
         warn_of_twins(pictures, CLASS, problems)
         if not pictures and not any(problem.severity == "error" for problem in problems):
-            cause = f"holds no class/image ({', '.join(SUFFIXES)})"
+            cause = f"holds no class/image ({', '.join(PICTURE_SUFFIXES)})"
             problems.append(DataIssue(thing=name, cause=cause, remedy="put the pictures in one folder per class"))
         patients = looks_like_patients(layout)
         if pictures and patients:

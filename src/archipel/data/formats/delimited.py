@@ -36,7 +36,7 @@ from archipel.data.tables import (
 from archipel.tensors import blob_hash
 from archipel.vocabulary import DataKind
 
-SUFFIXES = (".csv", ".tsv", ".parquet", ".xlsx", ".csv.gz", ".tsv.gz")
+TABLE_SUFFIXES = (".csv", ".tsv", ".parquet", ".xlsx", ".csv.gz", ".tsv.gz")
 TEXT_SUFFIXES = (".txt", ".dat", ".data", ".tab")
 """Endings of texts that may be tables, which are read when they are named."""
 _EMPTY = DataSchema(kind="table")
@@ -164,7 +164,7 @@ def _instead(places: Sequence[str]) -> str:
 
 def _is_table(place: str, named: str) -> bool:
     # Excel keeps a file ~$NAME beside a workbook that is open.
-    return place == named if named else place.lower().endswith(SUFFIXES) and not place.startswith("~$")
+    return place == named if named else place.lower().endswith(TABLE_SUFFIXES) and not place.startswith("~$")
 
 
 def _samples(place: str, facts: TableFacts) -> Samples:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from archipel.data.cohorts import TRAINING, VALIDATION
 from archipel.data.files import Folder
 from archipel.data.formats.picture_masks import AS_VOLUMES, MASKS, masks_of
-from archipel.data.picture_files import SUFFIXES
+from archipel.data.picture_files import PICTURE_SUFFIXES
 from archipel.data.samples import DataIssue
 from archipel.vocabulary.counting import pluralise
 
@@ -113,7 +113,7 @@ def listed_pictures(folder: Folder, problems: list[DataIssue]) -> tuple[tuple[Pu
         read, unread = [], []
         for place in folder.files_down_to(_DEEPEST, found):
             lower = place.lower()
-            if lower.endswith(SUFFIXES):
+            if lower.endswith(PICTURE_SUFFIXES):
                 read.append(PurePosixPath(place))
             elif lower.endswith(_UNREAD_SUFFIXES):
                 unread.append(place)

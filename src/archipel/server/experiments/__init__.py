@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from archipel.server.experiments.contract import ExperimentService
     from archipel.server.experiments.figures import Figure
     from archipel.server.experiments.hub import DeployedFleet, Stream
+    from archipel.server.experiments.package_answers import last_said
     from archipel.server.experiments.service import Experiments
     from archipel.server.experiments.spool_names import spool_name, spool_start
     from archipel.server.experiments.unused_blobs import UnusedBlobs
@@ -25,6 +26,7 @@ else:
             "contract": ["ExperimentService"],
             "figures": ["Figure"],
             "hub": ["DeployedFleet", "Stream"],
+            "package_answers": ["last_said"],
             "service": ["Experiments"],
             "spool_names": ["spool_name", "spool_start"],
             "unused_blobs": ["UnusedBlobs"],
@@ -42,6 +44,7 @@ __all__ = [
     "UnusedBlobs",
     "figures",
     "journal_heads",
+    "last_said",
     "own_journal",
     "parsed_job",
     "spool_name",

@@ -7,6 +7,8 @@ written of it; the site's own journal has one.
 from __future__ import annotations
 
 import json
+from collections import defaultdict
+from collections.abc import Collection
 
 from sqlalchemy import select, update
 
@@ -44,3 +46,27 @@ def keep_packages(database: Database, site: str, message: PackagesMessage) -> No
         return
     with database.write() as connection:
         connection.execute(update(rows).where(*where).values(packages=text))
+
+
+def last_said(database: Database, packages: Collection[str]) -> dict[str, dict[str, str | None]]:
+    """What each site last said of these packages, in answer to any job that names them: the version, None for one that
+    it lacked. Nothing of a site that did not disclose it when it last answered.
+    """
+    if not packages:
+        return {}
+    jobs, rows = schema.experiments, schema.approvals
+    query = (
+        select(rows.c.site, rows.c.packages)
+        .join(jobs, rows.c.experiment == jobs.c.experiment)
+        .where(rows.c.packages.is_not(None))
+        .order_by(jobs.c.created_at, jobs.c.experiment)
+    )
+    found: dict[str, dict[str, str | None]] = defaultdict(dict)
+    with database.read() as connection:
+        for site, said in connection.execute(query):
+            here = json.loads(said)
+            if here is None:
+                found[site].clear()
+            else:
+                found[site].update((name, here[name]) for name in packages if name in here)
+    return dict(found)

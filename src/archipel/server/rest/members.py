@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 
 from archipel.governance import JournalHead
 from archipel.governance.journal import JournalEntry
-from archipel.server.experiments import own_journal
+from archipel.server.experiments import last_said, own_journal
 from archipel.server.membership import CertificateRow, JoinTokenRow, issue_join_token, list_members
 from archipel.server.rest.bodies import body_of, described, read_body
 from archipel.server.rest.connections import join_token_caller
@@ -30,6 +30,8 @@ from archipel.transport.rest import (
 )
 from archipel.version import VERSION
 from archipel.vocabulary import ArchipelError, BadInput, ErrorCode
+from archipel.vocabulary.bounds import MOST_PACKAGES
+from archipel.vocabulary.packages import PackageName
 
 _log = structlog.get_logger("archipel.rest")
 _HEADER = "The id of the join token; a body is awaited only from those who name an open one."
@@ -131,9 +133,20 @@ def federation(request: Request, _token: Reader) -> FederationView:
 
 
 @reading.get("/sites", summary="The sites and what they disclose about their datasets")
-def sites(request: Request, _token: Reader) -> list[SiteView]:
-    """Counts and schema, never rows."""
+def sites(
+    request: Request,
+    _token: Reader,
+    package: Annotated[
+        tuple[PackageName, ...],
+        Query(
+            max_length=MOST_PACKAGES,
+            description="a package to tell what the sites said about; several times for several",
+        ),
+    ] = (),
+) -> list[SiteView]:
+    """Counts and schema, never rows. Nobody is asked: of a package it says what the site last said to a job."""
     context = context_of(request)
+    packages = last_said(context.federation.database, package)
     return [
         SiteView(
             site=member.site,
@@ -141,6 +154,7 @@ def sites(request: Request, _token: Reader) -> list[SiteView]:
             connected=bool(member.connected),
             last_seen=member.last_seen,
             datasets=member.datasets,
+            packages=packages.get(member.site, {}),
         )
         for member in list_members(context.federation.registry, context.connected())
     ]

@@ -62,12 +62,11 @@ class Agent:
         fetched again."""
         self._store.sweep()
         stages.sweep(self.site.folder)
-        self.site.blobs.sweep(offers.whole_plans(self.site.database, self.site.blobs))
+        self.site.blobs.sweep(offers.kept_blobs(self.site.database, self.site.blobs))
 
     async def stop(self) -> None:
         """Stop all work; the database has what is to be continued."""
-        for experiment in list(self.tasks.work):
-            await self.tasks.end(experiment)
+        await self.tasks.stop()
 
     # What the server says
 
@@ -213,6 +212,7 @@ class Agent:
             if offer.state is not OfferState.ENDED:
                 await asyncio.to_thread(self._store.forget, experiment)
                 await asyncio.to_thread(offers.end, self.site.database, experiment, state)
+                await asyncio.to_thread(offers.drop_frozen_part, self.site, experiment)
         except ArchipelError as error:
             # The server repeats it at the next connection.
             _log.info("the end of an experiment was not noted", experiment=experiment, error=str(error))

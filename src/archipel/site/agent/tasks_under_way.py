@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import traceback
-from collections.abc import Callable, Coroutine
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -56,21 +57,34 @@ class TasksUnderWay:
     ) -> None:
         self._site, self._store, self._link, self._beside = site, store, link, beside
         self.work: dict[str, Work] = {}
+        self.proving: dict[asyncio.Task[None], TaskKey] = {}
+        """Tasks that were offered and of which it is not known yet whether they are allowed here."""
+        self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._waits: dict[str, str] = {}
 
     def begin(self, task: Task) -> None:
-        """Begin a task, or accept one that runs already. Never waits for it to finish."""
-        work = self._work_of(task)
-        key = str(task.key)
-        running = work.running.get(key) if work is not None else None
-        if running is not None and not running.done():
-            self._beside(self._met_at_work(task))
-            return
-        if work is None:
-            self._beside(self._do(task, None))
-            return
-        doing = work.running[key] = asyncio.create_task(self._do(task, work))
-        doing.add_done_callback(lambda _: work.running.pop(key, None))
+        """Begin a task, or accept one that runs already. Never waits: neither for the proof that the task is allowed,
+        which for a long job takes seconds, nor for its end.
+        """
+        proving = asyncio.create_task(self._begin(task))
+        self.proving[proving] = task.key
+        proving.add_done_callback(self._proven)
+
+    def _proven(self, proving: asyncio.Task[None]) -> None:
+        experiment = self.proving.pop(proving).experiment
+        if all(offered.experiment != experiment for offered in self.proving.values()):
+            self._turns.pop(experiment, None)
+
+    async def _begin(self, task: Task) -> None:
+        # In turn for each experiment: a job is read once, and what was offered later is begun later.
+        async with self._failures_told(task), self._turns[task.key.experiment]:
+            work, key = await self._work_of(task), str(task.key)
+            running = work.running.get(key)
+            if running is not None and not running.done():
+                self._beside(self._met_at_work(task))
+                return
+            doing = work.running[key] = asyncio.create_task(self._do(task, work))
+            doing.add_done_callback(lambda _: work.running.pop(key, None))
 
     async def _met_at_work(self, task: Task) -> None:
         """A task whose key is running already: accepted when it is the same task, refused when its content differs."""
@@ -84,13 +98,10 @@ class TasksUnderWay:
             return
         await self._link.send(TaskAcceptedMessage(key=task.key))
 
-    def _work_of(self, task: Task) -> Work | None:
-        """The experiment's work; made when its job is approved here, None when it is not."""
+    async def _work_of(self, task: Task) -> Work:
+        """The experiment's work, made when there is none. Raises as ``authorise`` does when its job is not approved."""
         experiment = task.key.experiment
-        try:
-            allowed = authorisation.authorise(self._site, experiment, task.job_hash)
-        except ArchipelError:
-            return None
+        allowed = await asyncio.to_thread(authorisation.authorise, self._site, experiment, task.job_hash)
         work = self.work.get(experiment)
         if work is None or work.job_hash != task.job_hash:
             if work is not None:
@@ -118,13 +129,16 @@ class TasksUnderWay:
         handler = RequirePermission(Idempotent(accepted, self._store, self._room), permission)
         return Work(job, job_hash, trainer, handler)
 
-    async def _do(self, task: Task, work: Work | None) -> None:
-        """One task from offer to delivered update or failure."""
-        try:
-            if work is None:
-                authorisation.authorise(self._site, task.key.experiment, task.job_hash)
-                return
+    async def _do(self, task: Task, work: Work) -> None:
+        """One task from its beginning to delivered update or failure."""
+        async with self._failures_told(task):
             await deliver(self._site, self._store, self._link, await self._make(task, work.handler))
+
+    @contextlib.asynccontextmanager
+    async def _failures_told(self, task: Task) -> AsyncIterator[None]:
+        """What fails within this block leaves as a typed failure of the task."""
+        try:
+            yield
         except WorkerTaskFailed as error:
             await self._failed(task, error.failure, error.detail)
         except ArchipelError as error:
@@ -179,6 +193,7 @@ class TasksUnderWay:
 
     async def withdraw(self, key: TaskKey, reason: str) -> None:
         """The server no longer wants the task: its work ends, its worker is stopped, and it is not begun again."""
+        self._cancel_proofs(lambda offered: offered == key)
         work = self.work.get(key.experiment)
         running = work.running.get(str(key)) if work else None
         if running is not None:
@@ -188,7 +203,8 @@ class TasksUnderWay:
         try:
             # Before anything is awaited that a lost connection could break off. Also what does not run: its worker may
             # have died, or this agent.
-            await asyncio.to_thread(self._store.withdrawn, key)
+            # In a task of its own: a call that still waits for its thread would be broken off too.
+            await asyncio.shield(asyncio.create_task(asyncio.to_thread(self._store.withdrawn, key)))
         except StorageFull as error:
             _log.error("that a task was withdrawn could not be kept", task=str(key), error=str(error))
         if work is None or running is None:
@@ -212,11 +228,23 @@ class TasksUnderWay:
             _log.error("a worker's cohort could not be checked, worker stopped", experiment=experiment, exc_info=error)
             await work.trainer.stop()
 
+    def _cancel_proofs(self, of: Callable[[TaskKey], bool]) -> None:
+        for proving, offered in list(self.proving.items()):
+            if of(offered):
+                proving.cancel()
+
     async def end(self, experiment: str) -> None:
-        """Stop all that is under way for an experiment."""
+        """Stop all that is under way for an experiment. A task that was just offered is refused by its proof."""
         work = self.work.pop(experiment, None)
         if work is not None:
             await self._close(work)
+
+    async def stop(self) -> None:
+        """Stop all that is under way, and begin nothing of what was just offered."""
+        self._cancel_proofs(lambda _: True)
+        await asyncio.gather(*self.proving, return_exceptions=True)
+        for experiment in list(self.work):
+            await self.end(experiment)
 
     async def _close(self, work: Work) -> None:
         for running in list(work.running.values()):

@@ -173,6 +173,7 @@ def record(
             connection.execute(insert(_rows).values(experiment=job.experiment, **values))
         else:
             unused |= offer_limits.files_in(known.job)
+            unused |= offer_limits.frozen_parts(connection, _rows.c.experiment == job.experiment)
             changed = JobChanged(**dict(offered), before=known.job_hash, was=known.state)
             add_entry(connection, SiteJournalKind.JOB_CHANGED, changed)
             connection.execute(update(_rows).where(_rows.c.experiment == job.experiment).values(**values))
@@ -252,11 +253,13 @@ def _kept(blobs: BlobStore, job: Job, path: str) -> bytes:
     return source
 
 
-def whole_plans(database: Database, blobs: BlobStore) -> set[str]:
-    """The hashes of the plans' files that are stored here with the right content."""
+def kept_blobs(database: Database, blobs: BlobStore) -> set[str]:
+    """The hashes of what is kept here for jobs: the files of plans that have the right content, and the frozen parts of
+    jobs that did not end, whose content is checked when it is read.
+    """
     with database.read() as connection:
-        known = offer_limits.plan_blobs(connection)
-    return {one for one in known if _is_whole(blobs, one)}
+        known, frozen = offer_limits.plan_blobs(connection), offer_limits.frozen_parts(connection)
+    return {one for one in known if _is_whole(blobs, one)} | frozen
 
 
 def _is_whole(blobs: BlobStore, blob: str) -> bool:
@@ -264,6 +267,13 @@ def _is_whole(blobs: BlobStore, blob: str) -> bool:
         return False
     with blobs.open(blob) as file:
         return blob_hash(file.read()) == blob
+
+
+def drop_frozen_part(site: StateFolder, experiment: str) -> None:
+    """Delete the frozen part of an experiment that ended, unless a job that did not end has the same."""
+    with site.database.read() as connection:
+        part = offer_limits.frozen_parts(connection, _rows.c.experiment == experiment)
+    offer_limits.drop_files(site.database, site.blobs, part)
 
 
 def end(database: Database, experiment: str, how: str) -> None:

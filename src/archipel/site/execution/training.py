@@ -22,9 +22,22 @@ from archipel.site.execution.task_store import SiteTaskStore
 from archipel.site.sandbox import Sandbox, SandboxedWorker, SandboxSpec, SharedBuffer, WorkerTaskFailed
 from archipel.site.state import SiteJournalKind, StateFolder, sample_cache
 from archipel.site.withdrawals import withdrawals
+from archipel.storage import BlobStore
 from archipel.tasks import Trained
 from archipel.tensors import BlobHasher, check_header, tensor_file_size
-from archipel.vocabulary import BadInput, ErrorCode, Job, OptimiserState, Task, TaskKey, TaskKind, TensorSchema, Thing
+from archipel.vocabulary import (
+    BadInput,
+    ErrorCode,
+    FrozenPart,
+    Job,
+    OptimiserState,
+    StorageFull,
+    Task,
+    TaskKey,
+    TaskKind,
+    TensorSchema,
+    Thing,
+)
 from archipel.vocabulary.remedies import Nothing
 
 _log = structlog.get_logger("archipel.training")
@@ -37,6 +50,7 @@ class Fetch(Protocol):
         """The blob's chunks. Raises ArchipelError."""
 
 
+_CHUNK = 1 << 20
 MOST_MODELS = 8
 """Models of one experiment in memory at once, whatever the number of its sites."""
 
@@ -46,12 +60,12 @@ class ModelCache:
 
     Keeps a few, so that the models of a small federation's sites are fetched once for all baselines. Of a larger
     ensemble each is fetched when the worker asks for it, into the memory of the one that was used the longest ago. The
-    frozen part, which all of them share, is fetched once and kept until ``close``, which gives all memory back: when
-    the experiment ends, and when its worker is ended because it was idle. The next task then fetches it again.
+    frozen part, which all of them share, is fetched once and also kept among the site's ``blobs`` until the experiment
+    ends: after ``close``, which gives all memory back, and after a restart it is read from there.
     """
 
-    def __init__(self, job: Job, fetch: Fetch) -> None:
-        self._job, self._fetch = job, fetch
+    def __init__(self, job: Job, fetch: Fetch, blobs: BlobStore) -> None:
+        self._job, self._fetch, self._blobs = job, fetch, blobs
         self._buffers: OrderedDict[str, SharedBuffer] = OrderedDict()
         self._frozen: SharedBuffer | None = None
         self._most = min(2 + (len(job.sites) if job.baselines.local else 0), MOST_MODELS)
@@ -73,10 +87,46 @@ class ModelCache:
         """The buffer of the frozen part, or None of a job without one. Raises BadInput as ``get`` does."""
         part = self._job.frozen
         if self._frozen is None and part is not None:
+            self._frozen = await asyncio.to_thread(self._read, part)
+        if self._frozen is None and part is not None:
             buffer = SharedBuffer.create(tensor_file_size(part.tensors))
             await self._fetch_into(buffer, part.blob, part.tensors)
             self._frozen = buffer
+            await asyncio.to_thread(self._keep, buffer, part.blob)
         return self._frozen
+
+    def _read(self, part: FrozenPart) -> SharedBuffer | None:
+        """The frozen part as it is kept here; None when it is not, and when its bytes are not those of its hash."""
+        if not self._blobs.has(part.blob):
+            return None
+        buffer = SharedBuffer.create(tensor_file_size(part.tensors))
+        try:
+            hasher, position = BlobHasher(), 0
+            with self._blobs.open(part.blob) as file:
+                while chunk := file.read(min(_CHUNK, buffer.size - position)):
+                    buffer.write(chunk, position)
+                    hasher.update(chunk)
+                    position += len(chunk)
+            if self._blobs.size(part.blob) == position == buffer.size and hasher.digest() == part.blob:
+                buffer.seal()
+                with buffer.view() as window:
+                    check_header(part.tensors, window)
+                return buffer
+        except BaseException:
+            buffer.close()
+            raise
+        buffer.close()
+        _log.warning("what is kept of a model is damaged and is fetched again", experiment=self._job.experiment)
+        self._blobs.delete(part.blob)
+        return None
+
+    def _keep(self, buffer: SharedBuffer, blob: str) -> None:
+        """Keep what was fetched. On a full disk it is not kept, and is fetched again when its memory was given back."""
+        try:
+            with buffer.view() as window:
+                self._blobs.put(window, expected=blob)
+        except StorageFull as error:
+            _log.warning("a frozen part could not be kept", experiment=self._job.experiment, error=str(error))
 
     async def _fetch_into(self, buffer: SharedBuffer, blob: str, tensors: TensorSchema) -> None:
         """Fetch a tensor file of these tensors and seal it; when that fails the buffer is closed."""
@@ -156,7 +206,7 @@ class SandboxTrainer:
         self, site: StateFolder, store: SiteTaskStore, job: Job, allowed: Callable[[], Authorisation], fetch: Fetch
     ) -> None:
         self._site, self._store, self._job, self._allowed = site, store, job, allowed
-        self._models = ModelCache(job, fetch)
+        self._models = ModelCache(job, fetch, site.blobs)
         self._worker: SandboxedWorker | None = None
         self._view = ""
         self._cohort: Cohort | None = None

@@ -9,6 +9,7 @@ from pydantic import Field
 from archipel.transport.messages import DatasetSummary
 from archipel.transport.rest.reply import Reply
 from archipel.vocabulary import Record, SiteName
+from archipel.vocabulary.packages import Packages
 
 
 class FederationView(Reply):
@@ -21,13 +22,18 @@ class FederationView(Reply):
 
 
 class SiteView(Reply):
-    """A site as a researcher sees it: counts and schema of its datasets, never rows."""
+    """A site as a researcher sees it: counts and schema of its datasets, never rows.
+
+    ``packages`` are those that were asked about and that the site said something of, in answer to any job, with the
+    version it said last, None for one that it lacked.
+    """
 
     site: str
     identity_key: str
     connected: bool
     last_seen: str | None = None
     datasets: tuple[DatasetSummary, ...] = ()
+    packages: Packages = {}
 
 
 class BlobView(Reply):
