@@ -22,6 +22,7 @@ from archipel.tensors import blob_hash, encode, schema_of
 from archipel.vocabulary import (
     FrozenPart,
     Job,
+    LocalPart,
     PlanReference,
     RosterEntry,
     RoundTerms,
@@ -51,7 +52,7 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Cohort]:
 def runtime_of(folder: Path, block: str, cohort: tuple[Path, Cohort]) -> PlanRuntime:
     (folder / "plan.py").write_text(f"{BASE}\n\n{block}")
     plan = load(folder / "plan.py")
-    sent, frozen = parts_of(plan, plan.initial_model(0))
+    sent, frozen, local = parts_of(plan, plan.initial_model(0))
     part = FrozenPart(tensors=schema_of(frozen), blob=blob_hash(encode(frozen))) if frozen else None
     job = Job(
         experiment="hooks",
@@ -59,6 +60,7 @@ def runtime_of(folder: Path, block: str, cohort: tuple[Path, Cohort]) -> PlanRun
         initial_model=blob_hash(encode(sent)),
         tensors=schema_of(sent),
         frozen=part,
+        local=LocalPart(tensors=schema_of(local), blob=blob_hash(encode(local))) if local else None,
         needs=plan.needs,
         metrics=plan.metrics,
         validation=plan.validation,
@@ -76,7 +78,8 @@ def runtime_of(folder: Path, block: str, cohort: tuple[Path, Cohort]) -> PlanRun
 
 
 def train(runtime: PlanRuntime) -> tuple[Any, bytes]:
-    model = memoryview(encode(parts_of(runtime.plan, runtime.plan.initial_model(0)).sent))
+    parts = parts_of(runtime.plan, runtime.plan.initial_model(0))
+    model, kept = memoryview(encode(parts.sent)), encode(parts.local) if parts.local else None
     task = Task(
         key=TaskKey(experiment="hooks", round=1, kind=TaskKind.TRAIN),
         job_hash=blob_hash(b"job"),
@@ -84,7 +87,7 @@ def train(runtime: PlanRuntime) -> tuple[Any, bytes]:
         passes=(TrainingPass(round=1, arguments=runtime.job.arguments),),
     )
     result = memoryview(bytearray(len(model)))
-    return runtime.train(task, model, result, None), bytes(result)
+    return runtime.train(task, model, result, kept), bytes(result)
 
 
 def context(round_: int = 1) -> Context:
@@ -184,6 +187,13 @@ def adapters(plan: Any) -> None:
     assert network(inputs).equal(network[4].base(network[:4](inputs)))
 
 
+def norms(plan: Any) -> None:
+    before, after = plan.initial_model(0), export_model(plan.network)
+    parts = parts_of(plan, before)
+    assert parts.sent.keys() == {"0.weight", "0.bias", "5.weight", "5.bias"} and len(parts.local) == 5
+    assert after["1.num_batches_tracked"] > 0 and (after["1.weight"] != before["1.weight"]).any()
+
+
 def chance(plan: Any) -> None:
     found = plan.predictions(torch.tensor([[0.0, math.log(3)]]))
     assert {name: values.tolist() for name, values in found.items()} == {"chance of a spot": [pytest.approx(0.75)]}
@@ -203,6 +213,7 @@ CLAIMS: dict[str, Callable[[Any], None]] = {
     "HalfPlan": half,
     "HeadPlan": head,
     "AdapterPlan": adapters,
+    "FedBnPlan": norms,
     "ChancePlan": chance,
 }
 

@@ -22,10 +22,10 @@ job = Job.model_validate_json(job_file.read_text())
 sites = [scanned_site(site, data / site, job.needs) for site in job.sites]
 packaged = package(plan, job.plan.class_name)
 loaded = load_packaged(packaged)
-sent, frozen = parts_of(loaded, loaded.initial_model(job.seed))
+sent, frozen, local = parts_of(loaded, loaded.initial_model(job.seed))
 initial = given[0].read_bytes() if given else encode(sent)
-rest = encode(frozen) if frozen else None
-store = asyncio.run(simulate(job, packaged, initial, sites, folder, frozen=rest))
+rest = {name: encode(part) for name, part in (("frozen", frozen), ("local", local)) if part}
+store = asyncio.run(simulate(job, packaged, initial, sites, folder, **rest))
 found = {"last": store.model, "local": store.local_models, "ensemble": None}
 for record in store.records:
     if record.stage.about == "ensemble":

@@ -150,7 +150,7 @@ class Trained:
         )
         (root / "simulation").mkdir()
         made = drafted.initial_model, sites, root / "simulation"
-        store = asyncio.run(simulate(drafted.job, drafted.plan, *made, frozen=drafted.frozen))
+        store = asyncio.run(simulate(drafted.job, drafted.plan, *made, frozen=drafted.frozen, local=drafted.local))
         self.scores = {scored.model: scored for scored in model_scores(store)}
         self.folder = root / "download"
         (self.folder / "last-plan").mkdir(parents=True)

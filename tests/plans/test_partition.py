@@ -162,7 +162,7 @@ def test_a_job_names_the_tensors_of_both_parts_and_without_a_partition_it_is_the
 @pytest.mark.parametrize(
     ("returned", "cause"),
     [
-        ("'frozen'", "returns 'frozen' for tensor backbone, which is neither Part.SENT nor Part.FROZEN"),
+        ("'frozen'", "returns 'frozen' for tensor backbone, which is not a Part"),
         ("Part.FROZEN", "freezes every tensor, so a site would send nothing"),
     ],
 )

@@ -32,6 +32,9 @@ class Site:
         self.asked.append(task_)
         return LocalUpdate(Update(key=task_.key, site="a", task_hash=HASH, samples=1))
 
+    def settle(self, closed: RoundClosed) -> None:
+        """It keeps nothing."""
+
 
 async def refused(fleet: SimulatedFleet, task_: Task) -> bool:
     """Whether the site refuses the task."""

@@ -112,7 +112,7 @@ async def test_a_task_of_a_closed_round_is_refused(bench: Bench) -> None:
 
 async def test_state_goes_on_only_from_rounds_that_name_this_site(bench: Bench) -> None:
     def before(round_: int) -> bytes | None:
-        return bench.store.last_state(bench.job.experiment, round_)
+        return bench.store.states.last_state(bench.task(), round_)
 
     await bench.handler(bench.task())
     assert before(2) is None, "the server has not said that the round counts"

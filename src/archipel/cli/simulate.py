@@ -79,7 +79,7 @@ def simulate(
     from archipel.simulation.scores import model_scores, scores
     from archipel.storage import disk_errors_named
     from archipel.tensors import joined
-    from archipel.vocabulary import BadInput, Baselines, RosterEntry, RoundTerms, differing_values
+    from archipel.vocabulary import BadInput, RosterEntry, RoundTerms, differing_values
 
     if out is not None and not os.access(out.parent, os.W_OK):
         raise BadInput(str(out.parent), "is not a folder that can be written to", "choose another place for --out")
@@ -103,23 +103,26 @@ def simulate(
         roster=[RosterEntry(site=site.name, identity_key=nobody, dataset="data") for site in specs],
         server_key=nobody,
         terms=RoundTerms(rounds=rounds, quorum=len(specs), deadline_s=360_000, patience=read_patience(patience)),
-        baselines=Baselines(local=baselines, ensemble=baselines),
+        baselines=baselines,
         validation_fraction=validation_fraction,
         seed=seed,
         arguments=values,
         start_from=start,
         limits=limits,
     )
+    if baselines and drafted.job.local is not None:
+        typer.echo("no ensemble: a part of each local model stays at its site", err=True)
     with tempfile.TemporaryDirectory(prefix="archipel-simulation-") as place, plan_heard():
         made = drafted.initial_model, specs, Path(place)
-        store = asyncio.run(run(drafted.job, drafted.plan, *made, frozen=drafted.frozen, workers=workers))
+        going = run(drafted.job, drafted.plan, *made, frozen=drafted.frozen, local=drafted.local, workers=workers)
+        store = asyncio.run(going)
         if not as_json:
             _print_rounds(store)
         if store.reason:
             typer.echo(store.reason, err=True)
         if out is not None:
             with disk_errors_named(out.parent):
-                out.write_bytes(joined(store.models[store.model].read_bytes(), drafted.frozen))
+                out.write_bytes(joined(store.models[store.model].read_bytes(), drafted.frozen, drafted.local))
     reached = model_scores(store)
     if pooled:
         with tempfile.TemporaryDirectory(prefix="archipel-pooled-") as place, plan_heard():

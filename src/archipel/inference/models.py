@@ -26,6 +26,7 @@ from archipel.vocabulary import (
     Thing,
     Value,
 )
+from archipel.vocabulary.counting import pluralise
 
 LOCAL = "local"
 """The name of the one site of a job that is made for local data."""
@@ -75,8 +76,8 @@ def open_models(
     first. The plan is run. What ``entry``, ``plan_class`` and ``arguments`` leave open is as the folder of a downloaded
     plan says.
 
-    Raises BadInput for a file that is not a model, a plan that is missing or cannot be loaded, and a model of another
-    plan.
+    Raises BadInput for a file that is not a model, a plan that is missing or cannot be loaded, a model of another
+    plan, and a plan with a local part: the file has only the initial values of it.
     """
     given = [model] if isinstance(model, str | PathLike) else list(model)
     if not given:
@@ -100,6 +101,7 @@ def open_models(
         terms=RoundTerms(rounds=1, quorum=1),
         arguments={**trained, **asked},
     )
+    _check_is_whole(files[0], drafted.job)
     job = _in_one_part(drafted.job)
     for file, arrays in zip(files, models, strict=True):
         _check_fit(file, schema_of(arrays), job.tensors, drafted.plan.class_name)
@@ -108,6 +110,21 @@ def open_models(
         for name, value in job.arguments.items()
     }
     return OpenedModels(drafted.plan, load_own(drafted.plan), job, models, used)
+
+
+def _check_is_whole(file: Path, job: Job) -> None:
+    """Raise BadInput for a model whose plan keeps a part local: nobody but the sites has a trained one."""
+    if job.local is None:
+        return
+    names = [spec.name for spec in job.local.tensors.tensors]
+    raise BadInput(
+        Thing("model", file),
+        f"is not whole: the plan keeps {pluralise(len(names), 'tensor')} local to each site (such as {names[0]}), and "
+        "the file has only their initial values",
+        "start a job or a simulation from it (--start-from), which trains and measures a local part on the data there",
+        code=ErrorCode.BAD_INPUT,
+        values={"tensors": len(names)},
+    )
 
 
 def _in_one_part(job: Job) -> Job:

@@ -139,7 +139,8 @@ class Plan:
         """The part of the model to which a tensor belongs, by its name, type and shape; here: everything is sent.
 
         What is ``Part.FROZEN`` keeps the values of ``initial_model``: each site fetches it, no round changes it, and it
-        never leaves a site. ``train`` and ``evaluate`` are given the whole model, the frozen arrays read-only.
+        never leaves a site. ``Part.LOCAL`` starts from the values of ``initial_model`` at every site, is trained there
+        and stays there. ``train`` and ``evaluate`` are given the whole model, the frozen arrays read-only.
         """
         return Part.SENT
 

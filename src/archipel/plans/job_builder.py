@@ -18,6 +18,7 @@ from archipel.vocabulary import (
     Baselines,
     FrozenPart,
     Job,
+    LocalPart,
     PrivacyTerms,
     RosterEntry,
     RoundTerms,
@@ -37,22 +38,22 @@ class ResearchersTerms(TypedDict, total=False):
     validation_fraction: float
     strategy: StrategyTerms
     privacy: PrivacyTerms
-    baselines: Baselines
     limits: WorkerLimits
 
 
 class Draft(NamedTuple):
-    """A job with the plan and the tensor files that it names: the initial model, or its parts where one is frozen."""
+    """A job with the plan and the tensor files that it names: the initial model, or its parts where it has several."""
 
     job: Job
     plan: PackagedPlan
     initial_model: bytes
     frozen: bytes | None = None
+    local: bytes | None = None
 
     @property
     def blobs(self) -> dict[str, bytes]:
         """Everything that the job names by hash."""
-        parts = [self.initial_model] if self.frozen is None else [self.initial_model, self.frozen]
+        parts = [part for part in (self.initial_model, self.frozen, self.local) if part is not None]
         return {**self.plan.files.blobs, **dict(zip(self.job.starting_blobs, parts, strict=True))}
 
 
@@ -68,12 +69,14 @@ def draft(
     arguments: Mapping[str, Value] | None = None,
     start_from: StartingModel | None = None,
     terms: RoundTerms,
+    baselines: Baselines | bool = False,
     **further: Unpack[ResearchersTerms],
 ) -> Draft:
     """Run the researcher's own plan here to make its initial model from ``seed``, and write the job.
 
     ``plan``, ``class_name`` and ``entry`` say which plan, as for ``package``. The job starts from ``start_from``, where
     one is given, and the plan's own model only says which tensors that one must have.
+    ``baselines`` True are all that there can be: of models with a local part there is no ensemble.
     Raises BadInput for a plan that cannot be loaded, arguments outside their bounds, terms that do not fit together,
     and a model to start from that does not fit the plan.
     """
@@ -90,6 +93,9 @@ def draft(
         parts = parts_of(loaded, model)
     tensor_file = encode(parts.sent)
     frozen = encode(parts.frozen) if parts.frozen else None
+    local = encode(parts.local) if parts.local else None
+    if isinstance(baselines, bool):
+        baselines = Baselines(local=baselines, ensemble=baselines and local is None)
     if start_from is not None:
         start_from.check_part(blob_hash(tensor_file))
     try:
@@ -100,6 +106,7 @@ def draft(
             lineage=None if start_from is None else start_from.lineage,
             tensors=schema_of(parts.sent),
             frozen=FrozenPart(tensors=schema_of(parts.frozen), blob=blob_hash(frozen)) if frozen else None,
+            local=LocalPart(tensors=schema_of(parts.local), blob=blob_hash(local)) if local else None,
             needs=loaded.needs,
             metrics=loaded.metrics,
             validation=loaded.validation,
@@ -111,6 +118,7 @@ def draft(
             roster=tuple(roster),
             server_key=server_key,
             terms=terms,
+            baselines=baselines,
             **further,
         )
     except ValidationError as error:
@@ -121,7 +129,7 @@ def draft(
             str(first["msg"]),
             "fix it and create the job again",
         ) from error
-    return Draft(job, packaged, tensor_file, frozen)
+    return Draft(job, packaged, tensor_file, frozen, local)
 
 
 def _check_seed(seed: int) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from archipel.plans.base import Array, Model
-from archipel.plans.partition import frozen_changed, same_bits
+from archipel.plans.partition import Parts, frozen_changed, same_bits
 from archipel.tensors import BFLOAT16
 from archipel.vocabulary import BadInput, ErrorCode, Thing
 
@@ -33,20 +33,23 @@ def export_model(network: torch.nn.Module, into: Model | None = None, frozen: Co
     return into
 
 
-def freeze(network: torch.nn.Module, frozen: Collection[str]) -> None:
-    """Take no gradients of these parameters. Raises BadInput when a tensor is frozen under one name and not under
-    another.
+def freeze(network: torch.nn.Module, parts: Parts) -> None:
+    """Take no gradients of the frozen parameters. Raises BadInput when a tensor is in one part under one name and in
+    another under another.
     """
     named = dict(network.state_dict(keep_vars=True))
-    others = {id(tensor): name for name, tensor in named.items() if name not in frozen}
-    for name in frozen:
-        if (other := others.get(id(named[name]))) is not None:
-            raise BadInput(
-                Thing("parameter", name),
-                f"is frozen and is the same tensor as {other}, which is sent",
-                "let partition() return one part for both names",
-                code=ErrorCode.BAD_PLAN,
-            )
+    seen: dict[int, tuple[str, str]] = {}
+    for what, part in (("sent", parts.sent), ("local", parts.local), ("frozen", parts.frozen)):
+        for name in part:
+            other, other_part = seen.setdefault(id(named[name]), (name, what))
+            if other_part != what:
+                raise BadInput(
+                    Thing("parameter", name),
+                    f"is {what} and is the same tensor as {other}, which is {other_part}",
+                    "let partition() return one part for both names",
+                    code=ErrorCode.BAD_PLAN,
+                )
+    for name in parts.frozen:
         named[name].requires_grad_(False)
 
 

@@ -1,4 +1,4 @@
-"""A model in its parts, as the plan's ``partition`` says: what is sent, and what is frozen.
+"""A model in its parts, as the plan's ``partition`` says: what is sent, what is frozen, and what stays local.
 
 What leaves a site does not depend on what the plan says there: the job names the tensors of each part.
 """
@@ -19,6 +19,7 @@ class Parts(NamedTuple):
 
     sent: Model
     frozen: Model
+    local: Model
 
 
 def parts_of(plan: Plan, model: Mapping[str, Array]) -> Parts:
@@ -26,16 +27,17 @@ def parts_of(plan: Plan, model: Mapping[str, Array]) -> Parts:
 
     Raises BadInput (``bad-plan``) when the plan names no part for a tensor, and when it would send nothing.
     """
-    parts = Parts({}, {})
-    places = {Part.SENT: parts.sent, Part.FROZEN: parts.frozen}
+    parts = Parts({}, {}, {})
+    places = {Part.SENT: parts.sent, Part.FROZEN: parts.frozen, Part.LOCAL: parts.local}
     for name, array in model.items():
         part = plan.partition(name, array)
         if not isinstance(part, Part):
-            cause = f"returns {part!r} for tensor {name}, which is neither Part.SENT nor Part.FROZEN"
-            raise _bad(plan, cause, "return Part.SENT or Part.FROZEN")
+            cause = f"returns {part!r} for tensor {name}, which is not a Part"
+            raise _bad(plan, cause, "return Part.SENT, Part.FROZEN or Part.LOCAL")
         places[part][name] = array
-    if parts.frozen and not parts.sent:
-        raise _bad(plan, "freezes every tensor, so a site would send nothing", "return Part.SENT for what it trains")
+    if model and not parts.sent:
+        cause = "freezes every tensor" if not parts.local else "keeps every tensor at the site"
+        raise _bad(plan, f"{cause}, so a site would send nothing", "return Part.SENT for what the sites share")
     return parts
 
 

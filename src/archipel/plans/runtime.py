@@ -30,6 +30,7 @@ from archipel.data import (
 )
 from archipel.plans.base import Array, Context, Model, Plan, TrainingResult, derive_seed
 from archipel.plans.in_turn import ReadingOrder, ReadInTurn
+from archipel.plans.kept_state import divided
 from archipel.plans.partition import frozen_changed, parts_of, same_bits
 from archipel.tensors import decode, encode, is_finite, is_floating, schema_of, views
 from archipel.vocabulary import (
@@ -48,14 +49,15 @@ from archipel.vocabulary import (
 )
 
 T = TypeVar("T")
+_NO_TENSORS = TensorSchema(tensors=())
 
 
 @dataclass(frozen=True)
 class Outcome:
     """The result of a task besides the tensor file of the model.
 
-    ``samples`` are those of the cohort, counted beside the plan and never by it. ``state`` is the optimiser's tensor
-    file to keep at the site, or None.
+    ``samples`` are those of the cohort, counted beside the plan and never by it. ``state`` is what the site keeps, see
+    ``kept_state``, or None.
     """
 
     samples: SampleCounts
@@ -126,53 +128,64 @@ class PlanRuntime:
         self._samples = SampleCounts(len(training), len(validation), validation.patients)
         self.plan.prepare(training, validation, self._context(TrainingPass(round=0, arguments=self.job.arguments)))
 
-    def begin(self, result: memoryview, frozen: memoryview | None = None) -> None:
-        """Write the plan's own initial model, for the job's seed, as a tensor file, and as another one the part of it
-        that is ``frozen`` if the job has one; tasks then work with this part.
+    def begin(self, result: memoryview, *beside: memoryview) -> None:
+        """Write the plan's own initial model, for the job's seed, as a tensor file, and ``beside`` it one of the part
+        that is frozen and one of the part that is local, where the job has them; tasks then work with this frozen part.
 
         Raises ArchipelError (code ``plan-error``) when it has not the job's tensors.
         """
-        parts = parts_of(self.plan, self.plan.initial_model(self.job.seed))
-        named = TensorSchema(tensors=()) if self.job.frozen is None else self.job.frozen.tensors
-        if schema_of(parts.sent) != self.job.tensors or schema_of(parts.frozen) != named:
+        job, parts = self.job, parts_of(self.plan, self.plan.initial_model(self.job.seed))
+        others = [(parts.frozen, job.frozen), (parts.local, job.local)]
+        if schema_of(parts.sent) != job.tensors or any(
+            schema_of(made) != (_NO_TENSORS if named is None else named.tensors) for made, named in others
+        ):
             raise _plan_error("initial_model returned other tensors", "make the job from this plan again")
         result[:] = encode(parts.sent)
-        if frozen is not None:
-            frozen[:] = made = encode(parts.frozen)
-            self.freeze(memoryview(made))
+        written = [encode(made) for made, named in others if named is not None]
+        for window, tensor_file in zip(beside, written, strict=True):
+            window[:] = tensor_file
+        if job.frozen is not None:
+            self.freeze(memoryview(written[0]))
 
     def train(self, task: Task, model: memoryview, result: memoryview, state: bytes | None) -> Outcome:
         """Train the ``model`` tensor file into the writable ``result`` tensor file of the same size.
 
         A TRAIN task validates the incoming model first and makes one pass; a LOCAL task makes all its passes with
-        the same seeds and optimiser treatment, from a fresh optimiser. Raises ArchipelError with code ``not-finite``
+        the same seeds and optimiser treatment, from a fresh optimiser. ``state`` is what the site kept, see
+        ``kept_state``; a job with a local part always needs one. Raises ArchipelError with code ``not-finite``
         when a loss or a parameter is NaN or infinite, ``plan-error`` when the plan changed names, types or shapes.
         """
-        local = task.key.kind is TaskKind.LOCAL
-        validation = {} if local else self.evaluate(task, [model]).validation
-        self._check_parts(views(self.job.tensors, model))
+        alone = task.key.kind is TaskKind.LOCAL
+        validation = {} if alone else self.evaluate(task, [model], state).validation
+        given, optimiser = divided(self.job, state)
+        own_file = bytearray(given or b"")
+        own = self._own(memoryview(own_file), writable=True)
+        self._check_parts(views(self.job.tensors, model), own)
         result[:] = model
         arrays = views(self.job.tensors, result, writable=True)
-        kept: Mapping[str, Array] = {} if local or state is None else decode(state)
+        kept: Mapping[str, Array] = {} if alone or optimiser is None else decode(optimiser)
         continues = self.job.optimiser_state is OptimiserState.CONTINUE_LOCAL
         trained = TrainingResult()
         if not self._samples.training:
             raise no_training_samples(self.cohort.dataset)
         for training_pass in task.passes:
             self.plan.restore(kept if continues else {})
-            trained = self._one_pass(training_pass, arrays)
+            trained = self._one_pass(training_pass, arrays, own)
             kept = self.plan.state() if continues else {}
         metrics = _declared(trained.metrics, self.job.metrics, "train")
-        keeps_state = continues and not local
-        return Outcome(self._samples, metrics, validation, encode(kept) if keeps_state else None)
+        keeps = bytes(own_file) + (encode(kept) if continues and not alone else b"")
+        return Outcome(self._samples, metrics, validation, keeps or None)
 
-    def evaluate(self, task: Task, models: Sequence[memoryview]) -> Outcome:
+    def evaluate(self, task: Task, models: Sequence[memoryview], state: bytes | None = None) -> Outcome:
         """Validate one model, or the ensemble of several, on this site's validation subjects.
 
-        The plan is given ``models`` as a sequence that reads each when the plan asks for it.
+        The plan is given ``models`` as a sequence that reads each when the plan asks for it. A model of which a part is
+        local is made whole with this site's own, which ``state`` begins with; one that has its local part at another
+        site is not measured.
         """
-        if not (self._samples.validation and self.job.validation):
+        if not (self._samples.validation and self.job.validation and self.job.is_measured_at(task.key, self.site)):
             return Outcome(self._samples)
+        own = self._own(memoryview(divided(self.job, state)[0] or b""))
         training_pass = (
             task.passes[0] if task.passes else TrainingPass(round=task.key.round, arguments=self.job.arguments)
         )
@@ -183,7 +196,7 @@ class PlanRuntime:
                 cause = "were read out of order, or more often than there are samples to validate on"
                 remedy = "go through them from the first to the last, at most once for each batch: for model in models"
                 raise ArchipelError("the models of an ensemble", cause, remedy, code=ErrorCode.PLAN_ERROR)
-            return self._whole(views(self.job.tensors, models[number]))
+            return self._whole(views(self.job.tensors, models[number]), own)
 
         tensor_files = ReadInTurn(len(models), read)
         metrics = _finite_or_error(lambda: self.plan.evaluate(tensor_files, self._context(training_pass)))
@@ -201,23 +214,34 @@ class PlanRuntime:
             device=self.device,
         )
 
-    def _whole(self, sent: Model) -> Model:
+    def _own(self, local: memoryview, *, writable: bool = False) -> Model:
+        """The arrays of this site's local part; none for a job without one."""
+        if self.job.local is None:
+            return {}
+        if not len(local):
+            raise ValueError("the local part of the job's model was not given")
+        return views(self.job.local.tensors, local, writable=writable)
+
+    def _whole(self, sent: Model, own: Model) -> Model:
         """A whole model: these arrays, and those of the frozen part, which nobody can write to."""
         if self.job.frozen is not None and not self._frozen:
             raise ValueError("the frozen part of the job's model was not given")
-        return {**sent, **self._frozen}
+        return {**sent, **self._frozen, **own}
 
-    def _check_parts(self, sent: Model) -> None:
+    def _check_parts(self, sent: Model, own: Model) -> None:
         """Check that the plan divides the model as the job does: the approval was for the job."""
-        if parts_of(self.plan, self._whole(sent)).frozen.keys() != self._frozen.keys():
+        parts = parts_of(self.plan, self._whole(sent, own))
+        if parts.frozen.keys() != self._frozen.keys():
             raise _plan_error("what partition() freezes", "make the job from this plan again")
+        if parts.local.keys() != own.keys():
+            raise _plan_error("what partition() keeps local", "make the job from this plan again")
 
-    def _one_pass(self, training_pass: TrainingPass, arrays: Model) -> TrainingResult:
-        given = self._whole(arrays)
+    def _one_pass(self, training_pass: TrainingPass, arrays: Model, own: Model) -> TrainingResult:
+        given, trains = self._whole(arrays, own), {**arrays, **own}
         trained = _finite_or_error(lambda: self.plan.train(given, self._context(training_pass)))
         _wait_for_devices()
-        _write_back(given, arrays, self._frozen)
-        for name, array in arrays.items():
+        _write_back(given, trains, self._frozen)
+        for name, array in trains.items():
             if is_floating(array.dtype) and not is_finite(array):
                 raise ArchipelError(
                     Thing("parameter", name),
@@ -263,12 +287,12 @@ def _check_same_terms(plan: Plan, job: Job) -> None:
             )
 
 
-def _write_back(given: Model, sent: Model, frozen: Mapping[str, Array]) -> None:
+def _write_back(given: Model, trained: Model, frozen: Mapping[str, Array]) -> None:
     """Bring arrays that the plan put in place of the tensor file's into the tensor file, if they fit it exactly.
 
     In place of a frozen array there may only be one that is equal.
     """
-    arrays = {**sent, **frozen}
+    arrays = {**trained, **frozen}
     for name in given.keys() | arrays.keys():
         if name not in arrays:
             raise _changed(f"parameter {name}", "was added during training")

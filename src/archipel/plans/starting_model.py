@@ -54,8 +54,8 @@ class StartingModel:
         then sites can prove where it came from.
         """
         if self.trained is not None and sent != self.trained:
-            cause = "was trained with other tensors frozen than those that the plan freezes"
-            remedy = "download it and start from the file, or freeze the same tensors in partition()"
+            cause = "was trained with other tensors frozen or local than those of the plan"
+            remedy = "download it and start from the file, or let partition() divide the model as it did then"
             raise BadInput(self.thing, cause, remedy)
 
     def _check_tensors(self, found: TensorSchema, plan: TensorSchema) -> None:

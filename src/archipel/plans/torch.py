@@ -171,11 +171,12 @@ class TorchPlan(Plan):
         What ``partition`` freezes takes no gradients, and a module all of whose tensors are frozen is in evaluation
         mode. Raises ArchipelError (``not-finite``) in the step in which the loss turns NaN, on a GPU within 64 steps.
         """
-        frozen = parts_of(self, model).frozen
+        parts = parts_of(self, model)
+        frozen = parts.frozen
         computing = self._computing_in(context)
         torch.manual_seed(context.seed)
         import_model(self.network, model)
-        freeze(self.network, frozen)
+        freeze(self.network, parts)
         optimiser = self._optimiser = self.build_optimiser(self.network, context)
         if self._restored:
             restore_state(optimiser, self._restored)

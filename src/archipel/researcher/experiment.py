@@ -19,7 +19,7 @@ from archipel.researcher.ancestry import ancestors
 from archipel.researcher.connection import Connection
 from archipel.researcher.display import Display, choose_screen
 from archipel.researcher.experiment_result import experiment_result
-from archipel.researcher.job_blobs import frozen_part, plan_of
+from archipel.researcher.job_blobs import frozen_part, local_part, plan_of
 from archipel.researcher.model_card import model_card
 from archipel.researcher.model_files import check_bytes, place_for, trained_with, write_model
 from archipel.researcher.progress import Progress, draft_html
@@ -340,11 +340,13 @@ class Experiment:
         return target
 
     def whole(self, trained: bytes) -> bytes:
-        """The tensor file of a whole model: what was trained, with what the job keeps frozen.
+        """The tensor file of a whole model: what was trained and sent, with what the job keeps frozen, and the initial
+        values of what is local to each site.
 
-        Raises ArchipelError (code trust) for a frozen part that is not the one that the sites approved.
+        Raises ArchipelError (code trust) for a part that is not the one that the sites approved.
         """
-        return joined(trained, frozen_part(self._connection, self._path, self.job))
+        asked = self._connection, self._path, self.job
+        return joined(trained, frozen_part(*asked), local_part(*asked))
 
     def __repr__(self) -> str:
         asked = ", ".join(f"{entry.site} ({entry.dataset})" for entry in self.job.roster)

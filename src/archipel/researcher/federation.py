@@ -193,9 +193,10 @@ class Federation:
         before they approve. ``patience`` (default: none) ends the experiment early when a validation metric stops
         gaining: ``Patience(metric="dice", rounds=5, smallest_gain=0.01)``. Between rounds, after a step or a pause or
         at an early end, the model is measured at most ``measurements`` times. ``baselines=True`` also trains each site
-        alone and measures the ensemble of those models. ``strategy`` (default: federated averaging) names how updates
-        become the next model, with its parameters. ``privacy`` (default: each site's update individually, unchanged)
-        says how updates leave a site: ``PrivacyTerms(release="sum")`` lets only terms of a sum over sites leave. The
+        alone and, unless a part of the model is local, measures the ensemble of those models. ``strategy`` (default:
+        federated averaging) names how updates become the next model, with its parameters. ``privacy`` (default: each
+        site's update individually, unchanged) says how updates leave a site: ``PrivacyTerms(release="sum")`` lets only
+        terms of a sum over sites leave. The
         initial model is made here, from ``seed``.
 
         ``start_from`` continues from a model instead: a safetensors file with the tensors of the plan's model, or the
@@ -241,7 +242,7 @@ class Federation:
                 measurements,
                 patience,
             ),
-            baselines=Baselines(local=baselines, ensemble=baselines) if isinstance(baselines, bool) else baselines,
+            baselines=baselines,
             validation_fraction=validation_fraction,
             limits=limits or WorkerLimits(),
             strategy=strategy or StrategyTerms(),

@@ -1,4 +1,4 @@
-"""What a job names, from the server and proven by the hashes that the sites approved: its plan, its frozen part."""
+"""What a job names, from the server and proven by the hashes that the sites approved: its plan, parts of its model."""
 
 from __future__ import annotations
 
@@ -19,6 +19,17 @@ def frozen_part(connection: Connection, path: str, job: Job) -> bytes | None:
         return None
     data = _blob(connection, path, job.frozen.blob)
     check_bytes(Thing("frozen part of the model", job.experiment), data, job.frozen.blob)
+    return data
+
+
+def local_part(connection: Connection, path: str, job: Job) -> bytes | None:
+    """The tensor file of the initial values of the model's local part, None where no part is local; those of the sites
+    are nowhere else. Raises ArchipelError (code trust).
+    """
+    if job.local is None:
+        return None
+    data = _blob(connection, path, job.local.blob)
+    check_bytes(Thing("local part of the model", job.experiment), data, job.local.blob)
     return data
 
 

@@ -96,13 +96,24 @@ def _values(job: Job) -> list[str]:
         count, tensors = sum(part.elements for part in parts), sum(len(part.tensors) for part in parts)
         return f"{count:,} in {tensors} tensors, {sum(part.nbytes for part in parts):,} bytes"
 
-    if job.frozen is None:
-        return [f"- **Values**: {counted(job.tensors)}"]
-    return [
-        f"- **Values**: {counted(job.tensors, job.frozen.tensors)}",
-        f"- **Trained part**: {counted(job.tensors)}; only these left the sites",
-        f"- **Frozen part**: {counted(job.frozen.tensors)}; chosen by the researcher, changed by no round",
-    ]
+    others = [part.tensors for part in (job.frozen, job.local) if part is not None]
+    lines = [f"- **Values**: {counted(job.tensors, *others)}"]
+    if others:
+        lines.append(f"- **{_sent(job).capitalize()}**: {counted(job.tensors)}; only these left the sites")
+    if job.frozen is not None:
+        lines.append(f"- **Frozen part**: {counted(job.frozen.tensors)}; chosen by the researcher, changed by no round")
+    if job.local is not None:
+        lines.append(
+            f"- **Local part**: {counted(job.local.tensors)}; trained at each site and kept there. **This file has "
+            "only the initial values of it.** What is measured is the model with each site's own local part; a new "
+            "site needs one of its own first"
+        )
+    return lines
+
+
+def _sent(job: Job) -> str:
+    """What the part is called that the sites train and send."""
+    return "trained part" if job.local is None else "sent part"
 
 
 def _plan(job: Job) -> str:
@@ -136,14 +147,15 @@ def _lineage(job: Job, job_hash: str, model: ModelView, file_hash: str, ancestor
 
 
 def _models(job: Job, model: ModelView, file_hash: str) -> list[tuple[str, str]]:
-    if job.frozen is None:
+    if job.frozen is None and job.local is None:
         return [("initial model", job.initial_model), ("this model", model.hash)]
-    return [
-        ("initial model, its trained part", job.initial_model),
-        ("this model, its trained part", model.hash),
-        ("this model, its frozen part", job.frozen.blob),
-        ("this model's file, both parts", file_hash),
-    ]
+    sent, together = _sent(job), "both parts" if job.frozen is None or job.local is None else "all parts"
+    rows = [(f"initial model, its {sent}", job.initial_model), (f"this model, its {sent}", model.hash)]
+    if job.frozen is not None:
+        rows.append(("this model, its frozen part", job.frozen.blob))
+    if job.local is not None:
+        rows.append(("this model, initial values of its local part", job.local.blob))
+    return [*rows, (f"this model's file, {together}", file_hash)]
 
 
 def _contributions(job: Job, model: ModelView, committed: Sequence[RoundView], document: ExperimentView) -> str:

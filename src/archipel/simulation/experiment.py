@@ -17,12 +17,11 @@ from archipel.rounds import (
     check_releases,
     model_path,
 )
-from archipel.simulation.fleet import SimulatedFleet
+from archipel.simulation.fleet import SimulatedFleet, SimulatedHandler
 from archipel.simulation.site_specs import SiteSpec, import_modules, site_handler
 from archipel.simulation.sites import SimulatedSite
 from archipel.simulation.workers import worker_handlers
 from archipel.strategies import check_strategy
-from archipel.tasks import Handler
 from archipel.vocabulary import ArchipelError, BadInput, Job, Thing
 
 
@@ -34,12 +33,15 @@ async def simulate(
     folder: Path,
     *,
     frozen: bytes | None = None,
+    local: bytes | None = None,
     workers: int = 1,
     modules: Sequence[str] = (),
 ) -> MemoryExperimentStore:
     """Run the whole job; returns its experiment store with every record and the models that a server would keep.
 
-    ``folder`` takes the tensor files and must be empty; ``frozen`` is the tensor file of the model's frozen part.
+    ``folder`` takes the tensor files and must be empty; ``frozen`` and ``local`` are the tensor files of the model's
+    frozen part and of its local part's initial values. The local part of each site after its last round is then in
+    ``local-part.safetensors`` in the folder of the site.
 
     With one worker all sites train in this process, one after the other. With more, each worker is a process of its own
     with the threads that the job allows (by default one); a site stays with its worker, and the models are the same to
@@ -57,13 +59,17 @@ async def simulate(
     check_releases(job)
     if workers < 1:
         raise BadInput(Thing("workers", workers), "is less than one", "give the number of processes that train")
-    if (job.frozen is None) != (frozen is None):
-        cause = "names a frozen part that is not given" if job.frozen else "names no frozen part"
-        raise BadInput(Thing("job", job.experiment), cause, "give what draft() made: job, initial_model and frozen")
+    parts = [("frozen", job.frozen, frozen), ("local", job.local, local)]
+    for what, named, given in parts:
+        if (named is None) != (given is None):
+            cause = f"names a {what} part that is not given" if named else f"names no {what} part"
+            remedy = "give what draft() made: job, initial_model, frozen and local"
+            raise BadInput(Thing("job", job.experiment), cause, remedy)
     store = MemoryExperimentStore(job, folder)
     store.add_model(initial_model, job.initial_model)
-    if job.frozen is not None and frozen is not None:
-        model_path(folder, job.frozen.blob).write_bytes(frozen)
+    for _, named, given in parts:
+        if named is not None and given is not None:
+            model_path(folder, named.blob).write_bytes(given)
     specs = [
         SiteSpec(
             job, plan, site.name, site.data, site.cohort, models=folder, tensor_files=folder / site.name,
@@ -81,7 +87,10 @@ async def simulate(
 
 
 async def _run(
-    job: Job, store: MemoryExperimentStore, handlers: Mapping[str, Handler], died: asyncio.Future[None] | None = None
+    job: Job,
+    store: MemoryExperimentStore,
+    handlers: Mapping[str, SimulatedHandler],
+    died: asyncio.Future[None] | None = None,
 ) -> None:
     """Run the experiment to its end; ``died`` ends it early with its error."""
     fleet = SimulatedFleet(handlers, job)

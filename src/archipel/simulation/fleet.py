@@ -4,10 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 from archipel.rounds import Accepted, Delivered, Failed, FleetEvent
-from archipel.tasks import Handler, StartingModels, failure_of
+from archipel.tasks import LocalUpdate, StartingModels, failure_of
 from archipel.vocabulary import Job, RoundClosed, Task, TaskKey
+
+
+class SimulatedHandler(Protocol):
+    """Everything that a simulated site does: its tasks, one by one, and what follows from the result of each stage."""
+
+    async def __call__(self, task: Task) -> LocalUpdate:
+        """Do the task. Raises ArchipelError when the site refuses or cannot do it."""
+
+    def settle(self, closed: RoundClosed) -> None:
+        """Keep what the site made of a stage for later ones, or drop it."""
 
 
 class SimulatedFleet:
@@ -16,7 +27,7 @@ class SimulatedFleet:
     ``problems`` keeps the full text of every error, which a deployed site would keep to itself.
     """
 
-    def __init__(self, sites: Mapping[str, Handler], job: Job) -> None:
+    def __init__(self, sites: Mapping[str, SimulatedHandler], job: Job) -> None:
         self.events: asyncio.Queue[FleetEvent] = asyncio.Queue()
         self.problems: dict[str, Exception] = {}
         self._sites = dict(sites)
@@ -37,9 +48,10 @@ class SimulatedFleet:
         """Nothing to stop: a simulated site finishes before it could be asked."""
 
     async def announce(self, sites: Sequence[str], closed: RoundClosed) -> None:
-        """A simulated site keeps no tensor files to commit, only which model the round made."""
-        for site in self._models.keys() & set(sites):
+        """Let each site note which model the round made, and keep or drop what it made of it."""
+        for site in sorted(self._models.keys() & set(sites)):
             self._models[site].settle(closed)
+            self._sites[site].settle(closed)
 
     async def close(self) -> None:
         """Stop what still runs and is no longer awaited."""

@@ -19,6 +19,7 @@ from archipel.plans.runtime import PlanRuntime
 from archipel.rounds import StageRecord
 from archipel.simulation.experiment import simulate
 from archipel.simulation.sites import SimulatedSite
+from archipel.simulation.trainer import LOCAL_PART
 from archipel.vocabulary import (
     DataNeeds,
     MetricSum,
@@ -121,6 +122,8 @@ def train_pooled(
 ) -> Pooled:
     """Train on the union of the sites' training subjects, then validate on the held-out ones of each site.
 
+    It is one site, so where a part of the model is local there is one local part, trained on the data of all.
+
     ``folder`` takes the rounds' models; ``entry``, ``seed``, ``arguments`` and ``start_from`` are those of ``draft``.
     """
     drafted = draft(
@@ -138,18 +141,27 @@ def train_pooled(
     )
     pooled = pooled_site(sites, drafted.job.needs, fraction)
     store = asyncio.run(
-        simulate(drafted.job, drafted.plan, drafted.initial_model, [pooled], folder, frozen=drafted.frozen)
+        simulate(
+            drafted.job,
+            drafted.plan,
+            drafted.initial_model,
+            [pooled],
+            folder,
+            frozen=drafted.frozen,
+            local=drafted.local,
+        )
     )
     model = store.models[store.model].read_bytes()
     trained = tuple(store.committed(TaskKind.TRAIN))
     (last,) = store.committed(TaskKind.EVALUATE)
     key = TaskKey(experiment=NAME, round=rounds, kind=TaskKind.EVALUATE)
     task = Task(key=key, job_hash=job_hash(drafted.job), models=(store.model,))
+    local = (folder / NAME / LOCAL_PART).read_bytes() if drafted.local is not None else None
     per_site = {}
     for site in sites:
         runtime = PlanRuntime(load_packaged(drafted.plan), drafted.job, NAME, site.data, site.cohort)
         if drafted.frozen is not None:
             runtime.freeze(memoryview(drafted.frozen))
         runtime.prepare()
-        per_site[site.name] = runtime.evaluate(task, [memoryview(model)]).validation
+        per_site[site.name] = runtime.evaluate(task, [memoryview(model)], local).validation
     return Pooled(trained, last, per_site)

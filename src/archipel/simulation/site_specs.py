@@ -1,12 +1,13 @@
 """A site of a simulation as a value, and the handler of its tasks that is made from it, in whichever process.
 
-A process needs only a ``SiteSpec`` to act as a site. A fleet of another kind, for example of Ray actors on
-several machines, can be written over it without a change elsewhere: each actor is given some specifications, makes
-their handlers with ``site_handler`` and keeps them for the whole experiment, since an optimiser's state stays in the
-handler; the fleet passes each task to the actor of its site and puts ``Accepted``, ``Delivered`` or ``Failed`` into its
-queue, as ``SimulatedFleet`` does. ``models`` and ``tensor_files`` must then be folders that all machines see, or the
-actor copies the model in before it handles a task and the tensor file out afterwards; and unlike here, a task may then
-have to be withdrawn, and an actor that is gone is a ``Lost`` site.
+A process needs only a ``SiteSpec`` to act as a site. A fleet of another kind, for example of Ray actors on several
+machines, can be written over it without a change elsewhere: each actor is given some specifications, makes their
+handlers with ``site_handler`` and keeps them for the whole experiment, since an optimiser's state and a site's local
+part stay in the handler; the fleet passes each task and each result of a stage to the actor of its site and puts
+``Accepted``, ``Delivered`` or ``Failed`` into its queue, as ``SimulatedFleet`` does. ``models`` and ``tensor_files``
+must then be folders that all machines see, or the actor copies the model in before it handles a task and the tensor
+file out afterwards; and unlike here, a task may then have to be withdrawn, and an actor that is gone is a ``Lost``
+site.
 """
 
 from __future__ import annotations
@@ -25,8 +26,16 @@ from archipel.plans import PackagedPlan, load_packaged
 from archipel.plans.runtime import PlanRuntime
 from archipel.rounds import model_path
 from archipel.simulation.trainer import InProcessTrainer
-from archipel.tasks import Compute, Handler, Idempotent, MemoryTaskStore, RequirePermission, check_task_of_job
-from archipel.vocabulary import BadInput, Job, Task, Thing
+from archipel.tasks import (
+    Compute,
+    Handler,
+    Idempotent,
+    LocalUpdate,
+    MemoryTaskStore,
+    RequirePermission,
+    check_task_of_job,
+)
+from archipel.vocabulary import BadInput, Job, RoundClosed, Task, Thing
 
 
 @dataclass(frozen=True)
@@ -34,8 +43,8 @@ class SiteSpec:
     """One simulated site of an experiment; it can be pickled.
 
     ``data`` is the folder of the dataset or another source of its samples. ``models`` is the folder in which the
-    models, and the frozen part of the job's model, are found by their hash (see ``model_path``). ``tensor_files`` is
-    the site's own folder for what it trained.
+    models, and the frozen and the local part of the job's model, are found by their hash (see ``model_path``).
+    ``tensor_files`` is the site's own folder for what it trained.
     ``modules`` are imported first, by name: they register the researcher's own strategies and privacy steps, which
     a new process does not have.
     """
@@ -62,7 +71,23 @@ def import_modules(names: Sequence[str]) -> None:
             ) from error
 
 
-def site_handler(spec: SiteSpec, turn: asyncio.Lock) -> Handler:
+@dataclass(frozen=True)
+class SiteHandler:
+    """A simulated site at work."""
+
+    handler: Handler
+    trainer: InProcessTrainer
+
+    async def __call__(self, task: Task) -> LocalUpdate:
+        """Do the task, with the same steps as at a deployed site."""
+        return await self.handler(task)
+
+    def settle(self, closed: RoundClosed) -> None:
+        """Keep what the site made of a stage for later ones, or drop it."""
+        self.trainer.settle(closed)
+
+
+def site_handler(spec: SiteSpec, turn: asyncio.Lock) -> SiteHandler:
     """The handler of a site's tasks, with the same steps as at a deployed site. It loads the plan.
 
     ``turn`` is shared by all handlers of a process. The site's folder of tensor files is emptied. Raises what loading
@@ -82,10 +107,9 @@ def site_handler(spec: SiteSpec, turn: asyncio.Lock) -> Handler:
     def permission(task: Task) -> None:
         check_task_of_job(job, digest, task)
 
-    trainer = InProcessTrainer(runtime, turn, read)
-    return RequirePermission(
-        Idempotent(Compute(job, spec.site, trainer, spec.tensor_files), MemoryTaskStore()), permission
-    )
+    trainer = InProcessTrainer(runtime, turn, read, spec.tensor_files)
+    once = Idempotent(Compute(job, spec.site, trainer, spec.tensor_files), MemoryTaskStore())
+    return SiteHandler(RequirePermission(once, permission), trainer)
 
 
 def _mapped(file: Path) -> memoryview:

@@ -5,24 +5,33 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from archipel.plans.in_turn import ReadInTurn
+from archipel.plans.kept_state import divided
 from archipel.plans.runtime import PlanRuntime
 from archipel.tasks import Trained
 from archipel.tensors import tensor_file_size
-from archipel.vocabulary import Task, TaskKind
+from archipel.vocabulary import RoundClosed, Task, TaskKey, TaskKind
+
+LOCAL_PART = "local-part.safetensors"
+"""In a site's folder: its local part after the newest round in which it counted."""
 
 
 class InProcessTrainer:
     """A site's trainer in a simulation. ``turn`` is shared by all sites: plans never run at the same time.
 
-    ``read`` gives a tensor file of the model's bytes by its hash.
+    ``read`` gives a tensor file of the model's bytes by its hash. ``folder`` takes the site's local part, if the job
+    has one.
     """
 
-    def __init__(self, runtime: PlanRuntime, turn: asyncio.Lock, read: Callable[[str], bytes]) -> None:
-        self._runtime, self._turn, self._read = runtime, turn, read
+    def __init__(self, runtime: PlanRuntime, turn: asyncio.Lock, read: Callable[[str], bytes], folder: Path) -> None:
+        self._runtime, self._turn, self._read, self._folder = runtime, turn, read, folder
         self._prepared = False
-        self._states: dict[int, bytes | None] = {}
+        # What each attempt left that the server has said nothing of, and what the rounds that counted left.
+        self._made: dict[TaskKey, bytes | None] = {}
+        self._kept: bytes | None = None
+        self._alone: bytes | None = None
 
     @asynccontextmanager
     async def run(self, task: Task) -> AsyncIterator[Trained]:
@@ -31,19 +40,38 @@ class InProcessTrainer:
             trained = await asyncio.to_thread(self._run, task)
         yield trained
 
+    def settle(self, closed: RoundClosed) -> None:
+        """Keep what the attempt left if the result names this site, as a deployed site does; else drop it."""
+        made = self._made.pop(closed.key, None)
+        if closed.kind is TaskKind.TRAIN and closed.committed and self._runtime.site in closed.contributors:
+            self._kept = made
+            local, _ = divided(self._runtime.job, made)
+            if local is not None:
+                (self._folder / LOCAL_PART).write_bytes(local)
+
     def _run(self, task: Task) -> Trained:
         if not self._prepared:
             self._runtime.prepare()
             self._prepared = True
         models = ReadInTurn(len(task.models), lambda at: memoryview(self._read(task.models[at])).toreadonly())
+        state = self._state_for(task)
         if task.key.kind is TaskKind.EVALUATE:
-            return Trained(self._runtime.evaluate(task, models))
+            return Trained(self._runtime.evaluate(task, models, state))
         result = memoryview(bytearray(tensor_file_size(self._runtime.job.tensors)))
-        before = max((number for number in self._states if number < task.key.round), default=None)
-        state = self._states[before] if before is not None and task.key.kind is TaskKind.TRAIN else None
         given = models[0]
         outcome = self._runtime.train(task, given, result, state)
         if task.key.kind is TaskKind.TRAIN:
-            # A round that is tried again starts from the state before it.
-            self._states = {task.key.round: outcome.state, **({before: state} if before is not None else {})}
+            self._made[task.key] = outcome.state
+        else:
+            # It follows from the job alone, so every attempt leaves the same.
+            self._alone = outcome.state
         return Trained(outcome, result, given)
+
+    def _state_for(self, task: Task) -> bytes | None:
+        """What the site kept for the task to start from; of a local part, where it has none yet, the initial values."""
+        job, kept = self._runtime.job, None
+        if task.key.about:
+            kept = self._alone
+        elif task.key.kind is not TaskKind.LOCAL:
+            kept = self._kept
+        return self._read(job.local.blob) if kept is None and job.local is not None else kept

@@ -13,9 +13,9 @@ from multiprocessing.connection import Connection
 
 from archipel.plans.loading import plan_line_of
 from archipel.plans.packaging import PackagedPlan
-from archipel.simulation.site_specs import SiteSpec, site_handler
+from archipel.simulation.site_specs import SiteHandler, SiteSpec, site_handler
 from archipel.tasks import Handler, LocalUpdate
-from archipel.vocabulary import ArchipelError, Task, Thing
+from archipel.vocabulary import ArchipelError, RoundClosed, Task, Thing
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,8 @@ class WorkerTraceback(Exception):
         return f'\n"""\n{self.args[0]}"""'
 
 
-Question = tuple[int, str, Task]
-"""A number that identifies the answer, the site and its task."""
+Question = tuple[int, str, Task | RoundClosed]
+"""A number that identifies the answer, the site and its task; or the result of a stage, which has no answer."""
 Answer = WorkerStarted | LocalUpdate | Raised
 
 
@@ -86,7 +86,7 @@ def serve(channel: Connection, specs: Sequence[SiteSpec]) -> None:
     asyncio.run(_until_closed(channel, handlers, specs[0].plan))
 
 
-async def _until_closed(channel: Connection, handlers: Mapping[str, Handler], plan: PackagedPlan) -> None:
+async def _until_closed(channel: Connection, handlers: Mapping[str, SiteHandler], plan: PackagedPlan) -> None:
     """While one site trains, another's result may be sealed: the ``turn`` of the handlers keeps training apart."""
     loop = asyncio.get_running_loop()
     closed = asyncio.Event()
@@ -97,6 +97,9 @@ async def _until_closed(channel: Connection, handlers: Mapping[str, Handler], pl
             number, site, task = channel.recv()
         except (EOFError, OSError):
             closed.set()
+            return
+        if isinstance(task, RoundClosed):
+            handlers[site].settle(task)
             return
         work = loop.create_task(_answer(channel, number, handlers[site], task, plan))
         working.add(work)
@@ -111,7 +114,7 @@ async def _until_closed(channel: Connection, handlers: Mapping[str, Handler], pl
 
 async def _answer(channel: Connection, number: int, handler: Handler, task: Task, plan: PackagedPlan) -> None:
     try:
-        # The optimiser's state stays here.
+        # What the site keeps stays here.
         answer: Answer = replace(await handler(task), state=None)
     except Exception as error:
         answer = Raised.of(error, plan)

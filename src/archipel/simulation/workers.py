@@ -8,17 +8,34 @@ import os
 import signal
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from multiprocessing import Pipe
 from typing import Any
 
 from archipel.simulation import child_processes
 from archipel.simulation.site_specs import SiteSpec
 from archipel.simulation.worker import Answer, Question, Raised, serve
-from archipel.tasks import Handler, LocalUpdate
-from archipel.vocabulary import ArchipelError, ErrorCode, Task, Thing
+from archipel.tasks import LocalUpdate
+from archipel.vocabulary import ArchipelError, ErrorCode, RoundClosed, Task, Thing
 from archipel.vocabulary.threads import thread_variables
 
 _END_S = 5.0
+
+
+@dataclass(frozen=True)
+class HandlerInWorker:
+    """The handler of a site: it passes everything on to the process."""
+
+    worker: SimulationWorker
+    site: str
+
+    async def __call__(self, task: Task) -> LocalUpdate:
+        """Let the process do the task. Raises what it raised there."""
+        return await self.worker.handle(self.site, task)
+
+    def settle(self, closed: RoundClosed) -> None:
+        """Let the process keep or drop what it made of a stage."""
+        self.worker.settle(self.site, closed)
 
 
 class SimulationWorker:
@@ -45,18 +62,19 @@ class SimulationWorker:
         self._loop.add_reader(self._channel.fileno(), self._hear)
         self._loop.add_reader(self._end, self._ended)
 
-    def handler(self, site: str) -> Handler:
-        """The site's handler: it passes each task on to the process."""
+    async def handle(self, site: str, task: Task) -> LocalUpdate:
+        """Let the process do a task of one of its sites."""
+        async with self._room:
+            made = await self._answer(site, task)
+        if isinstance(made, Raised):
+            raise made.error(site)
+        assert isinstance(made, LocalUpdate)
+        return made
 
-        async def handle(task: Task) -> LocalUpdate:
-            async with self._room:
-                made = await self._answer(site, task)
-            if isinstance(made, Raised):
-                raise made.error(site)
-            assert isinstance(made, LocalUpdate)
-            return made
-
-        return handle
+    def settle(self, site: str, closed: RoundClosed) -> None:
+        """Let the process act on the result of a stage; a process that has ended is noticed elsewhere."""
+        if self._error is None:
+            self._ask((0, site, closed))
 
     async def ready(self) -> None:
         """Wait until the plan is loaded for all sites. Raises what loading it raised."""
@@ -84,12 +102,14 @@ class SimulationWorker:
         number = next(self._numbers)
         answer: asyncio.Future[Answer] = self._loop.create_future()
         self._waiting[number] = answer
-        question: Question = (number, site, task)
+        self._ask((number, site, task))
+        return await answer
+
+    def _ask(self, question: Question) -> None:
         try:
             self._channel.send(question)
         except OSError:
             self._lose()
-        return await answer
 
     def _hear(self) -> None:
         try:
@@ -142,7 +162,7 @@ class SimulationWorker:
 @asynccontextmanager
 async def worker_handlers(
     specs: Sequence[SiteSpec], workers: int
-) -> AsyncIterator[tuple[dict[str, Handler], asyncio.Future[None]]]:
+) -> AsyncIterator[tuple[dict[str, HandlerInWorker], asyncio.Future[None]]]:
     """A handler for each site, backed by this many processes, and a future that fails when one of them dies.
 
     Sites are distributed in order and stay with their process. All processes have ended when the context is left.
@@ -154,7 +174,7 @@ async def worker_handlers(
         for first in range(workers):
             started.append(SimulationWorker(specs[first::workers], died))
         await asyncio.gather(*(worker.ready() for worker in started))
-        yield {site: worker.handler(site) for worker in started for site in worker.sites}, died
+        yield {site: HandlerInWorker(worker, site) for worker in started for site in worker.sites}, died
         kill = False
     finally:
         for worker in started:

@@ -112,7 +112,8 @@ class Compute:
         """How many samples the update says that it trained on, or measured."""
         if task.key.kind is not TaskKind.EVALUATE:
             return outcome.samples.training
-        return outcome.samples.validation if self._job.validation else 0
+        measures = self._job.validation and self._job.is_measured_at(task.key, self._site)
+        return outcome.samples.validation if measures else 0
 
     async def _sealed(
         self, task: Task, trained: Trained, steps: Sequence[Step], strategy: Strategy | None

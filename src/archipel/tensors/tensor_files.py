@@ -123,12 +123,15 @@ def decode(data: Buffer) -> dict[str, np.ndarray[Any, Any]]:
     }
 
 
-def joined(tensor_file: bytes, other: bytes | None = None) -> bytes:
-    """The tensors of two files, which have no name in common, in one; ``tensor_file`` itself if there is no other.
+def joined(tensor_file: bytes, *others: bytes | None) -> bytes:
+    """The tensors of several files, which have no name in common, in one; ``tensor_file`` itself if there is no other.
 
-    Raises BadInput when the bytes of either are not well formed.
+    Raises BadInput when the bytes of one are not well formed.
     """
-    return tensor_file if other is None else encode(decode(other) | decode(tensor_file))
+    files = [tensor_file, *(other for other in others if other is not None)]
+    if len(files) == 1:
+        return tensor_file
+    return encode({name: array for file in files for name, array in decode(file).items()})
 
 
 def read_schema(data: Buffer) -> TensorSchema:

@@ -46,7 +46,7 @@ from archipel.vocabulary.metrics import MetricSpec, MetricSum, worst_site
 from archipel.vocabulary.names import ExperimentId, Hash, Name, SiteName, Value
 from archipel.vocabulary.needs import ARRAY, ColumnNeed, DataKind, DataNeeds, InputValues, ValueRange, differing_values
 from archipel.vocabulary.parameters import HyperParameter, check_arguments
-from archipel.vocabulary.partition import FrozenPart, Part
+from archipel.vocabulary.partition import FrozenPart, LocalPart, Part
 from archipel.vocabulary.plans import PlanPath, PlanReference
 from archipel.vocabulary.records import JsonObject, Record
 from archipel.vocabulary.registry import Registry
@@ -84,6 +84,7 @@ __all__ = [
     "Job",
     "JsonObject",
     "Lineage",
+    "LocalPart",
     "MetricDetail",
     "MetricSpec",
     "MetricSum",

@@ -22,12 +22,12 @@ from archipel.vocabulary.metrics import MetricSpec
 from archipel.vocabulary.names import ExperimentId, Hash, Name, SiteName
 from archipel.vocabulary.needs import DataNeeds
 from archipel.vocabulary.parameters import HyperParameter, check_arguments
-from archipel.vocabulary.partition import FrozenPart
+from archipel.vocabulary.partition import FrozenPart, LocalPart
 from archipel.vocabulary.plans import PlanReference
 from archipel.vocabulary.records import Many, Record
 from archipel.vocabulary.releases import OPERATIONAL_FIELDS, SUMMED_PREFIX, UPDATE_FIELDS, Release
 from archipel.vocabulary.schemas import TensorSchema
-from archipel.vocabulary.tasks import Arguments
+from archipel.vocabulary.tasks import Arguments, TaskKey
 
 PublicKey = Annotated[str, StringConstraints(pattern=r"^ed25519:[0-9a-f]{64}$")]
 
@@ -178,7 +178,7 @@ class Job(Record):
     """One canonical document (RFC 8785) that server, sites and researcher share; its hash is what a site approves.
 
     Any change of any field is another job and asks every site again. ``tensors`` are those that every update has, and
-    ``initial_model`` has their first values; where a part of the model is ``frozen``, they are the rest of it.
+    ``initial_model`` has their first values; where a part of the model is ``frozen`` or ``local``, they are the rest.
     ``lineage`` says where the initial model came from; None for one that the plan made.
     """
 
@@ -191,6 +191,7 @@ class Job(Record):
     lineage: Lineage | None = None
     tensors: TensorSchema
     frozen: FrozenPart | None = None
+    local: LocalPart | None = None
     needs: DataNeeds
     metrics: Annotated[Many[MetricSpec], Field(max_length=MOST_METRICS)]
     validation: Annotated[Many[MetricSpec], Field(max_length=MOST_METRICS)] = ()
@@ -232,20 +233,30 @@ class Job(Record):
             )
         if (bins := sum(metric.bins or 0 for metric in self.validation)) > MOST_BINS_OF_A_JOB:
             raise ValueError(f"the metrics have {bins} bins together; the most is {MOST_BINS_OF_A_JOB}")
-        if self.frozen is not None:
-            self._check_parts(self.frozen)
+        self._check_parts()
         if self.privacy.release is Release.SUM:
             self._check_sums()
         return self
 
-    def _check_parts(self, frozen: FrozenPart) -> None:
-        """Raise ValueError unless both parts of the model have tensors, and no tensor is in both."""
-        if not (self.tensors.tensors and frozen.tensors.tensors):
-            raise ValueError("a model with a frozen part must have tensors in both parts: some sent, some frozen")
-        sent = {spec.name for spec in self.tensors.tensors}
-        for spec in frozen.tensors.tensors:
-            if spec.name in sent:
-                raise ValueError(f"tensor {spec.name} cannot be both sent and frozen")
+    def _check_parts(self) -> None:
+        """Raise ValueError unless each part of the model has tensors, no tensor is in two of them, and the baselines
+        can be measured.
+        """
+        place = {spec.name: "sent" for spec in self.tensors.tensors}
+        for what, part in (("frozen", self.frozen), ("local", self.local)):
+            if part is None:
+                continue
+            if not (self.tensors.tensors and part.tensors.tensors):
+                raise ValueError(f"a model with a {what} part must have tensors in both parts: some sent, some {what}")
+            for spec in part.tensors.tensors:
+                if spec.name in place:
+                    raise ValueError(f"tensor {spec.name} cannot be both {place[spec.name]} and {what}")
+                place[spec.name] = what
+        if self.local is not None and self.baselines.ensemble:
+            raise ValueError(
+                "baseline ensemble needs whole models of all sites, and the local part of each stays at its site: "
+                "leave the ensemble out; Baselines(local=True) measures each site's own model at that site"
+            )
 
     def _check_sums(self) -> None:
         """Raise ValueError if a single site's numbers would leave although only sums may."""
@@ -264,13 +275,26 @@ class Job(Record):
 
     @property
     def blobs(self) -> frozenset[str]:
-        """The blobs that it names: its plan's files, its initial model and the frozen part of the model."""
+        """The blobs that it names: its plan's files, and the tensor files of the model that it starts from."""
         return frozenset((*self.plan.files.values(), *self.starting_blobs))
 
     @property
     def starting_blobs(self) -> tuple[str, ...]:
-        """The tensor files of the model that it starts from: of what is sent, and of what is frozen if any is."""
-        return (self.initial_model,) if self.frozen is None else (self.initial_model, self.frozen.blob)
+        """The tensor files of the model that it starts from: of what is sent, then of what is frozen and of what is
+        local, where there is such a part.
+        """
+        return (self.initial_model, *(part.blob for part in (self.frozen, self.local) if part is not None))
+
+    @property
+    def keeps_state(self) -> bool:
+        """Whether a site keeps something from round to round: the optimiser's state, or its own local part."""
+        return self.optimiser_state is OptimiserState.CONTINUE_LOCAL or self.local is not None
+
+    def is_measured_at(self, key: TaskKey, site: str) -> bool:
+        """Whether a site can measure the model of such a task: a model of one site alone is whole only at that site
+        when it has a local part.
+        """
+        return self.local is None or key.about in ("", site)
 
     def release_of(self, field: str) -> Release:
         """How a field of an update (one of UPDATE_FIELDS) may leave a site, by this job's privacy terms.

@@ -1,4 +1,4 @@
-"""The parts of a model: what every round trains and sends, and what is frozen and does not travel with rounds."""
+"""The parts of a model: what is trained and sent, what is frozen, and what is trained and stays local to each site."""
 
 from __future__ import annotations
 
@@ -20,10 +20,21 @@ class Part(StrEnum):
     """Trained at the sites, sent by each after every round, and aggregated."""
     FROZEN = "frozen"
     """Made by the researcher, fetched by each site, changed by no round and sent by no site."""
+    LOCAL = "local"
+    """Trained at each site and kept there: every site has values of its own, and none sends them."""
 
 
 class FrozenPart(Record):
     """The frozen tensors of a job's model: their names, types and shapes, and the tensor file with their values."""
+
+    tensors: TensorSchema
+    blob: Hash
+
+
+class LocalPart(Record):
+    """The local tensors of a job's model: their names, types and shapes, and the tensor file with the values that every
+    site starts from.
+    """
 
     tensors: TensorSchema
     blob: Hash

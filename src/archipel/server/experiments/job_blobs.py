@@ -14,6 +14,7 @@ def names_blob(blob: str) -> ColumnElement[bool]:
     named = or_(
         func.json_extract(job, "$.initial_model") == blob,
         func.json_extract(job, "$.frozen.blob") == blob,
+        func.json_extract(job, "$.local.blob") == blob,
         exists().where(files.c.value == blob),
     )
     # The text is searched first: SQLite reads JSON only in the few rows that have this hash anywhere.

@@ -26,6 +26,8 @@ def check_parent(connection: Connection, job: Job) -> None:
     job_before = views.parsed_job(row.job)
     if job_before.frozen != job.frozen:
         raise BadInput(thing, f"freezes another part of the model than {parent.experiment} did", "start from a file")
+    if job_before.local != job.local:
+        raise BadInput(thing, f"keeps another part local than {parent.experiment} did", "start from a file")
     made = names_given(job_before, views.closed_records(connection, parent.experiment))
     if (parent.model.value, job.initial_model, parent.round) not in made:
         raise BadInput(thing, f"does not start from the model that it names ({parent})", remedy)

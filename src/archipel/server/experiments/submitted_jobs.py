@@ -51,6 +51,8 @@ def check_submitted(job: Job, blobs: BlobStore, registry: MemberRegistry, server
     _check_tensor_file(job, blobs, "initial model", job.initial_model, job.tensors)
     if job.frozen is not None:
         _check_tensor_file(job, blobs, "frozen part", job.frozen.blob, job.frozen.tensors)
+    if job.local is not None:
+        _check_tensor_file(job, blobs, "local part", job.local.blob, job.local.tensors)
     check_strategy(job)
     check_releases(job)
 

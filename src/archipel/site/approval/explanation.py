@@ -251,6 +251,12 @@ def _stays(job: Job) -> str:
         words += " The optimiser's state is kept at this site between rounds."
     if job.frozen is not None:
         words += " The frozen part of the model is never sent back: an update has no place for it."
+    if job.local is not None:
+        words += (
+            " The local part of the model, which is trained here, is kept at this site until the experiment ends: an "
+            "update has no place for it. A patient who withdraws is in none of its later rounds; what it learned of "
+            "them before stays in it."
+        )
     return words
 
 

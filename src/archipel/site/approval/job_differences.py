@@ -41,6 +41,7 @@ _LABELS = {
     "privacy.release": "how updates leave",
     "privacy.steps": "privacy steps",
     "frozen": "the frozen part of the model",
+    "local": "the part of the model that stays at each site",
     "selection": "what chooses the best model",
     "baselines": "baselines",
     "limits": "limits",

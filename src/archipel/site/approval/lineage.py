@@ -45,7 +45,7 @@ class Finding(NamedTuple):
 
 
 def find_evidence(connection: Connection, job: Job, parent: ParentModel) -> Finding:
-    """Whether the model that the job starts from, both parts of it, is the one that its lineage names, as far as this
+    """Whether the model that the job starts from, all parts of it, is the one that its lineage names, as far as this
     site knows.
     """
     known = _known_job(connection, parent)
@@ -54,6 +54,8 @@ def find_evidence(connection: Connection, job: Job, parent: ParentModel) -> Find
         return Finding(Evidence.CONTRADICTED, by_job)
     if known is not None and known.frozen != job.frozen:
         return Finding(Evidence.CONTRADICTED, f"{by_job} and which freezes another part of the model")
+    if known is not None and known.local != job.local:
+        return Finding(Evidence.CONTRADICTED, f"{by_job} and which keeps another part of the model local")
     started = set() if known is None else {known.initial_model}
     models = _models_made(connection, parent) if parent.round else started
     if not models:
@@ -61,8 +63,8 @@ def find_evidence(connection: Connection, job: Job, parent: ParentModel) -> Find
     proof = f"the server's signed result of round {parent.round}" if parent.round else by_job
     if job.initial_model not in models:
         return Finding(Evidence.CONTRADICTED, proof)
-    # A result says nothing of what is frozen: only the job before does.
-    is_half_known = known is None and job.frozen is not None
+    # A result says nothing of what is frozen or local: only the job before does.
+    is_half_known = known is None and (job.frozen is not None or job.local is not None)
     return Finding(Evidence.UNKNOWN_JOB) if is_half_known else Finding(Evidence.CONFIRMED, proof)
 
 
@@ -77,6 +79,8 @@ def starts_from(connection: Connection, job: Job) -> str:
     words = f"It continues {lineage}, of job {lineage.job_hash}. {_WORDS[found.evidence].format(proof=found.proof)}"
     if job.optimiser_state is OptimiserState.CONTINUE_LOCAL:
         words += " The state that an optimiser kept here then is not taken over."
+    if job.local is not None:
+        words += " The local part that was trained here then is not taken over either: it begins again."
     return words
 
 

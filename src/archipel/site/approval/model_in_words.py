@@ -12,30 +12,53 @@ _MOST_NAMES = 30
 
 def trained_model(job: Job) -> list[str]:
     """What the plan trains, as the end of a sentence and further sentences; names of tensors are quoted lines."""
-    sent, frozen = job.tensors, job.frozen
-    if frozen is None:
-        return [f"a model of {sent.elements:,} numbers ({size_in_words(sent.nbytes)})."]
-    others = frozen.tensors
-    return [
-        f"{sent.elements:,} of the {sent.elements + others.elements:,} numbers of a model "
-        f"({size_in_words(sent.nbytes)} of {size_in_words(sent.nbytes + others.nbytes)}).",
-        *_named("The trained part", sent),
-        f"The other {others.elements:,} numbers ({size_in_words(others.nbytes)}) are frozen: the researcher chose "
-        "them, this site fetches them from the server, and no round changes them.",
-        *_named("The frozen part", others),
+    sent, local = job.tensors, job.local
+    numbers, size = _whole(job)
+    if job.frozen is None and local is None:
+        return [f"a model of {numbers:,} numbers ({size_in_words(size)})."]
+    trained = sent.elements + (local.tensors.elements if local is not None else 0)
+    trained_size = sent.nbytes + (local.tensors.nbytes if local is not None else 0)
+    words = [
+        f"{trained:,} of the {numbers:,} numbers of a model ({size_in_words(trained_size)} of {size_in_words(size)})."
     ]
+    if job.frozen is None:
+        words = [f"a model of {numbers:,} numbers ({size_in_words(size)})."]
+    words += _named("The trained part" if local is None else "The part that is sent", sent)
+    if local is not None:
+        own = local.tensors
+        words += [
+            f"Another {own.elements:,} numbers ({size_in_words(own.nbytes)}) are local: they begin with the "
+            "researcher's values, are trained on the data here, and stay at this site. They are removed when the "
+            "experiment ends.",
+            *_named("The local part", own),
+        ]
+    if job.frozen is not None:
+        others = job.frozen.tensors
+        words += [
+            f"The other {others.elements:,} numbers ({size_in_words(others.nbytes)}) are frozen: the researcher chose "
+            "them, this site fetches them from the server, and no round changes them.",
+            *_named("The frozen part", others),
+        ]
+    return words
 
 
 def leaving_model(job: Job) -> str:
     """What of the model leaves after a round."""
-    sent, frozen = job.tensors, job.frozen
-    if frozen is None:
+    sent = job.tensors
+    numbers, size = _whole(job)
+    if job.frozen is None and job.local is None:
         return f"the trained model ({size_in_words(sent.nbytes)})"
+    part = "the trained part of the model" if job.local is None else "a part of the model"
     return (
-        f"the trained part of the model: of its {sent.elements + frozen.tensors.elements:,} numbers only "
-        f"{sent.elements:,} leave ({size_in_words(sent.nbytes)} of "
-        f"{size_in_words(sent.nbytes + frozen.tensors.nbytes)})"
+        f"{part}: of its {numbers:,} numbers only {sent.elements:,} leave ({size_in_words(sent.nbytes)} of "
+        f"{size_in_words(size)})"
     )
+
+
+def _whole(job: Job) -> tuple[int, int]:
+    """How many numbers and bytes all parts of the model have."""
+    parts = [job.tensors, *(part.tensors for part in (job.frozen, job.local) if part is not None)]
+    return sum(part.elements for part in parts), sum(part.nbytes for part in parts)
 
 
 def _named(part: str, schema: TensorSchema) -> list[str]:

@@ -9,11 +9,12 @@ from types import TracebackType
 from typing import Self
 
 from archipel.governance import MINIMUM_CELL, job_hash
+from archipel.plans.kept_state import divided
 from archipel.plans.runtime import Outcome
 from archipel.site.sandbox import Sandbox, SandboxedWorker, SandboxSpec, SharedBuffer
 from archipel.tasks.measuring import as_they_leave
 from archipel.tensors import BlobHasher, tensor_file_size
-from archipel.vocabulary import OptimiserState, Task, TaskKey, TaskKind, TrainingPass
+from archipel.vocabulary import Task, TaskKey, TaskKind, TrainingPass
 
 
 class Rehearsal:
@@ -31,6 +32,7 @@ class Rehearsal:
         self._result = SharedBuffer.create(tensor_file_size(spec.job.tensors))
         self._model: SharedBuffer | None = None
         self._state: bytes | None = None
+        self._local: bytes | None = None
 
     async def __aenter__(self) -> Self:
         began = time.monotonic()
@@ -54,13 +56,17 @@ class Rehearsal:
 
     async def begin(self) -> bool:
         """Take the job's initial model, made by the plan itself; whether it is the one that the job names."""
-        frozen = self._job.frozen
-        beside = [SharedBuffer.create(tensor_file_size(frozen.tensors))] if frozen is not None else []
+        job = self._job
+        parts = [part for part in (job.frozen, job.local) if part is not None]
+        beside = [SharedBuffer.create(tensor_file_size(part.tensors)) for part in parts]
         try:
             await self.worker.begin(self._result, *beside)
             self.take_result()
             assert self._model is not None
-            return tuple(_hash(one) for one in (self._model, *beside)) == self._job.starting_blobs
+            if job.local is not None:
+                with beside[-1].view() as window:
+                    self._local = bytes(window)
+            return tuple(_hash(one) for one in (self._model, *beside)) == job.starting_blobs
         finally:
             for one in beside:
                 one.close()
@@ -74,10 +80,10 @@ class Rehearsal:
         self._model = trained
 
     async def train(self, round_: int, kind: TaskKind = TaskKind.TRAIN, passes: int = 1) -> Outcome:
-        """Train the model in one pass or more, and keep the optimiser's state where the job does."""
+        """Train the model in one pass or more, and keep what the site keeps where the job does."""
         assert self._model is not None
-        continues = kind is TaskKind.TRAIN and self._job.optimiser_state is OptimiserState.CONTINUE_LOCAL
-        state = self._state if continues else None
+        kept = self._state if kind is TaskKind.TRAIN and self._job.keeps_state else None
+        state = self._local if kept is None else kept
         outcome = await self.worker.train(self._task(round_, kind, passes), self._model, self._result, state)
         self._state = outcome.state
         return as_they_leave(self._job, kind, outcome, MINIMUM_CELL)
@@ -89,7 +95,8 @@ class Rehearsal:
             assert self._model is not None
             return self._model
 
-        outcome = await self.worker.evaluate(self._task(0, TaskKind.EVALUATE, 0), model)
+        local, _ = divided(self._job, self._local if self._state is None else self._state)
+        outcome = await self.worker.evaluate(self._task(0, TaskKind.EVALUATE, 0), model, local)
         return as_they_leave(self._job, TaskKind.EVALUATE, outcome, MINIMUM_CELL)
 
     def peak_mib(self) -> float:

@@ -1,19 +1,17 @@
 """The site's task store: every accepted task and its update, in the database, each change with its journal
 line.
 
-An update stays until the server's signed result of the round. Then the optimiser's state is kept if the result names
-the site, otherwise it is dropped, and the update's file is removed.
+An update stays until the server's signed result of the round. Then what the site keeps of the round, the optimiser's
+state and its local part of the model, is kept if the result names the site, otherwise it is dropped, and the update's
+file is removed.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, and_, delete, func, insert, select, update
+from sqlalchemy import Connection, and_, func, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from archipel.governance import JournalHead, record_hash
@@ -27,6 +25,8 @@ from archipel.site.audit import (
     add_entry,
     journal_heads,
 )
+from archipel.site.execution import kept_states
+from archipel.site.execution.kept_states import removed_on_error
 from archipel.site.execution.known_models import check_models, holds_result, parsed_job
 from archipel.site.sandbox import WorkerTaskFailed
 from archipel.site.state import (
@@ -39,13 +39,13 @@ from archipel.site.state import (
     changes,
     schema,
 )
-from archipel.storage import disk_errors_named, sync_folder, utc_now
+from archipel.storage import utc_now
 from archipel.tasks import LocalUpdate, reusable_file
 from archipel.tasks.handling import replayed
 from archipel.vocabulary import Conflict, ErrorCode, Failure, RoundClosed, Task, TaskKey, TaskKind, Thing, Update
 from archipel.vocabulary.remedies import Nothing
 
-_tasks, _states = schema.tasks, schema.optimiser_states
+_tasks = schema.tasks
 _OF_THE_PLAN = frozenset(
     {
         ErrorCode.BAD_DATA,
@@ -68,7 +68,7 @@ class SiteTaskStore:
     """One site's task store."""
 
     def __init__(self, site: StateFolder) -> None:
-        self._site = site
+        self._site, self.states = site, kept_states.KeptStates(site)
 
     def find(self, task: Task) -> LocalUpdate | None:
         """The update of this very task. Raises Conflict (replayed) for other content under a used key.
@@ -144,8 +144,8 @@ class SiteTaskStore:
                 connection.execute(update(_tasks).where(_is(task.key)).values(**values))
 
     def keep(self, task: Task, made: LocalUpdate) -> None:
-        """The update is made: the optimiser's tensor file first, then one transaction names it and the update."""
-        path = self._write_state(task, made.state) if made.state is not None else None
+        """The update is made: the file of what stays here first, then one transaction names it and the update."""
+        path = self.states.write(task.key, made.state) if made.state is not None else None
         result = made.update
         body = UpdateMade(
             **dict(task.key),
@@ -159,26 +159,11 @@ class SiteTaskStore:
             "spool": made.tensor_file.name if made.tensor_file else None,
             "done_at": utc_now(),
         }
-        with _removed_on_error(path), self._site.database.write() as connection:
+        with removed_on_error(path), self._site.database.write() as connection:
             add_entry(connection, SiteJournalKind.UPDATE_MADE, body)
             connection.execute(update(_tasks).where(_is(task.key)).values(**values))
             if path is not None:
-                place = {"experiment": task.key.experiment, "round": task.key.round, "attempt": task.key.attempt}
-                statement = upsert(_states).values(**place, path=path.name, committed=False)
-                connection.execute(
-                    statement.on_conflict_do_update(index_elements=list(place), set_={"path": path.name})
-                )
-
-    def _write_state(self, task: Task, state: bytes) -> Path:
-        folder = self._site.tensor_files
-        path = folder / f"{task.key.experiment}.{task.key.round}.{task.key.attempt}.{os.urandom(4).hex()}"
-        with _removed_on_error(path), disk_errors_named(folder):
-            with path.open("xb") as file:
-                file.write(state)
-                file.flush()
-                os.fsync(file.fileno())
-            sync_folder(folder)
-        return path
+                kept_states.name(connection, task.key, path)
 
     def sent(self, key: TaskKey) -> None:
         """The server has the update."""
@@ -240,18 +225,6 @@ class SiteTaskStore:
         with self._site.database.read() as connection:
             return [Task.model_validate_json(text) for text in connection.scalars(query)]
 
-    def last_state(self, experiment: str, before_round: int) -> bytes | None:
-        """The optimiser's tensor file of the newest round that counted, before this one."""
-        query = (
-            select(_states.c.path)
-            .where(_states.c.experiment == experiment, _states.c.round < before_round, _states.c.committed)
-            .order_by(_states.c.round.desc())
-            .limit(1)
-        )
-        with self._site.database.read() as connection:
-            path = connection.scalar(query)
-        return (self._site.tensor_files / path).read_bytes() if path else None
-
     def settle(self, closed: RoundClosed, server_head: JournalHead, receipt: JournalHead | None) -> None:
         """Act on the server's result of a closed round, once: commit or drop what was kept for it.
 
@@ -272,8 +245,7 @@ class SiteTaskStore:
                 values["state"] = SiteTaskState.CLOSED if named else SiteTaskState.ROLLED_BACK
             connection.execute(update(_tasks).where(_is(closed.key)).values(**values))
             spool = self._site.spool / row["spool"] if row["spool"] else None
-            if closed.kind is TaskKind.TRAIN:
-                gone += self._settle_state(connection, closed, named)
+            gone += self.states.settle(connection, closed, named)
             journal_heads.keep(connection, server_head, receipt)
         if spool is not None and spool.exists():
             spool.rename(reusable_file(spool))
@@ -305,20 +277,6 @@ class SiteTaskStore:
         terms = parsed_job(document).terms if document is not None else None
         return terms is not None and 1 <= closed.round <= terms.rounds and closed.attempt <= terms.attempts
 
-    def _settle_state(self, connection: Connection, closed: RoundClosed, named: bool) -> list[Path]:
-        mine = and_(_states.c.experiment == closed.experiment, _states.c.round == closed.round)
-        this = and_(mine, _states.c.attempt == closed.attempt)
-        old = and_(_states.c.experiment == closed.experiment, _states.c.round < closed.round)
-        if not named:
-            return self._drop_states(connection, this)
-        connection.execute(update(_states).where(this).values(committed=True))
-        return self._drop_states(connection, old)
-
-    def _drop_states(self, connection: Connection, which: Any) -> list[Path]:
-        paths = list(connection.scalars(select(_states.c.path).where(which)))
-        connection.execute(delete(_states).where(which))
-        return [self._site.tensor_files / path for path in paths]
-
     def forget(self, experiment: str) -> None:
         """Remove the files kept for an experiment that is over: no update is awaited and no round follows.
 
@@ -329,7 +287,7 @@ class SiteTaskStore:
         )
         with self._site.database.write() as connection:
             gone = [self._site.spool / name for name in connection.scalars(spools)]
-            gone += self._drop_states(connection, _states.c.experiment == experiment)
+            gone += self.states.forget(connection, experiment)
         for path in (*gone, reusable_file(self._site.spool / experiment)):
             path.unlink(missing_ok=True)
 
@@ -339,22 +297,11 @@ class SiteTaskStore:
             spools = select(_tasks.c.spool).where(
                 _tasks.c.spool.is_not(None), _tasks.c.state.in_((SiteTaskState.DONE, SiteTaskState.SENT))
             )
-            named = set(connection.scalars(spools)) | set(connection.scalars(select(_states.c.path)))
+            named = set(connection.scalars(spools)) | kept_states.named(connection)
         for folder in (self._site.spool, self._site.tensor_files):
             for path in folder.iterdir():
                 if path.name not in named:
                     path.unlink()
-
-
-@contextlib.contextmanager
-def _removed_on_error(path: Path | None) -> Iterator[None]:
-    """Files that no row names take space that the next try needs."""
-    try:
-        yield
-    except BaseException:
-        if path is not None:
-            path.unlink(missing_ok=True)
-        raise
 
 
 def _is_read_in_turn(task: Task) -> bool:

@@ -13,6 +13,7 @@ import numpy as np
 import structlog
 
 from archipel.data import Cohort, Prepared, with_declared_columns
+from archipel.plans.kept_state import divided
 from archipel.plans.runtime import Outcome
 from archipel.site.approval import Authorisation
 from archipel.site.audit import WorkerStarted, add_entry
@@ -30,7 +31,6 @@ from archipel.vocabulary import (
     ErrorCode,
     FrozenPart,
     Job,
-    OptimiserState,
     StorageFull,
     Task,
     TaskKey,
@@ -61,13 +61,15 @@ class ModelCache:
     Keeps a few, so that the models of a small federation's sites are fetched once for all baselines. Of a larger
     ensemble each is fetched when the worker asks for it, into the memory of the one that was used the longest ago. The
     frozen part, which all of them share, is fetched once and also kept among the site's ``blobs`` until the experiment
-    ends: after ``close``, which gives all memory back, and after a restart it is read from there.
+    ends: after ``close``, which gives all memory back, and after a restart it is read from there. The initial values of
+    the local part are fetched again after ``close`` while this site has no values of its own.
     """
 
     def __init__(self, job: Job, fetch: Fetch, blobs: BlobStore) -> None:
         self._job, self._fetch, self._blobs = job, fetch, blobs
         self._buffers: OrderedDict[str, SharedBuffer] = OrderedDict()
         self._frozen: SharedBuffer | None = None
+        self._local: bytes | None = None
         self._most = min(2 + (len(job.sites) if job.baselines.local else 0), MOST_MODELS)
 
     async def get(self, blob: str) -> SharedBuffer:
@@ -128,6 +130,21 @@ class ModelCache:
         except StorageFull as error:
             _log.warning("a frozen part could not be kept", experiment=self._job.experiment, error=str(error))
 
+    async def local(self) -> bytes | None:
+        """The tensor file of the local part's initial values, or None of a job without one. Raises BadInput as ``get``
+        does.
+        """
+        part = self._job.local
+        if self._local is None and part is not None:
+            buffer = SharedBuffer.create(tensor_file_size(part.tensors))
+            await self._fetch_into(buffer, part.blob, part.tensors)
+            try:
+                with buffer.view() as window:
+                    self._local = bytes(window)
+            finally:
+                buffer.close()
+        return self._local
+
     async def _fetch_into(self, buffer: SharedBuffer, blob: str, tensors: TensorSchema) -> None:
         """Fetch a tensor file of these tensors and seal it; when that fails the buffer is closed."""
         try:
@@ -175,6 +192,7 @@ class ModelCache:
         if self._frozen is not None:
             self._frozen.close()
             self._frozen = None
+        self._local = None
 
 
 def sandbox_spec(
@@ -227,9 +245,7 @@ class SandboxTrainer:
             if self._result is None:
                 self._result = SharedBuffer.create(tensor_file_size(self._job.tensors))
             result = self._result
-            state = None
-            if task.key.kind is TaskKind.TRAIN and self._job.optimiser_state is OptimiserState.CONTINUE_LOCAL:
-                state = self._store.last_state(task.key.experiment, task.key.round)
+            state = await self._kept(task)
             outcome = await self._done(lambda worker: worker.train(task, model, result, state))
             with result.view() as window, model.view() if self._job.privacy.steps else nullcontext() as given:
                 yield Trained(outcome, window, given)
@@ -240,7 +256,15 @@ class SandboxTrainer:
                 # Raises after so many runs as are counted.
                 self._store.begin(task)
             self._read = task.key
-        return await worker.evaluate(task, lambda number: self._models.get(task.models[number]))
+        local, _ = divided(self._job, await self._kept(task))
+        return await worker.evaluate(task, lambda number: self._models.get(task.models[number]), local)
+
+    async def _kept(self, task: Task) -> bytes | None:
+        """What this site kept for the task to start from; of the local part, where it has none yet, the initial
+        values.
+        """
+        kept = self._store.states.kept_for(self._job, task)
+        return await self._models.local() if kept is None else kept
 
     @asynccontextmanager
     async def _at_work(self) -> AsyncIterator[None]:

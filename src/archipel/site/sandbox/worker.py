@@ -19,6 +19,7 @@ import structlog
 
 from archipel.data import SampleCounts, count_samples
 from archipel.plans.in_turn import ReadingOrder
+from archipel.plans.kept_state import fault_in, most_bytes
 from archipel.plans.runtime import Outcome
 from archipel.site.sandbox import tree
 from archipel.site.sandbox.dialogue import Dialogue, Gone, Malformed, NotFinite
@@ -48,9 +49,7 @@ from archipel.vocabulary import (
     Failure,
     MetricSpec,
     MetricSum,
-    OptimiserState,
     Task,
-    TaskKind,
 )
 from archipel.vocabulary.failures import MOST_LINES
 
@@ -124,9 +123,8 @@ class SandboxedWorker:
             raise await self._misbehaved("answered another question than prepare")
 
     async def begin(self, *results: SharedBuffer) -> None:
-        """Make the plan's own initial model into the memory given: for what is sent, and for what is frozen if the job
-        freezes a part. Raises WorkerTaskFailed.
-        """
+        """Make the plan's own initial model into memory for what is sent, then frozen, then local, where there is such
+        a part. Raises WorkerTaskFailed."""
         for result in results:
             result.lend()
         limits = self.spec.limits
@@ -148,17 +146,25 @@ class SandboxedWorker:
             for buffer in buffers[2:]:
                 buffer.close()
 
-    async def evaluate(self, task: Task, model: GivesModel) -> Outcome:
-        """Validate one model or the ensemble of several, which ``model`` gives by its place in the task.
+    async def evaluate(self, task: Task, model: GivesModel, local: bytes | None = None) -> Outcome:
+        """Validate one model or the ensemble of several, which ``model`` gives by its place in the task; ``local`` is
+        this site's local part.
 
         An ensemble's models are asked for one at a time, and one may be written over when the next is asked for.
         Raises WorkerTaskFailed, and what ``model`` raises; then the worker is ended.
         """
         if len(task.models) > 1:
             return await self._task(Evaluate(task=task), (), passes=1, model=model)
-        buffer = await model(0)
-        buffer.seal()
-        return await self._task(Evaluate(task=task), [buffer.fd], passes=1)
+        buffers = [await model(0)]
+        buffers[0].seal()
+        if local is not None:
+            buffers.append(SharedBuffer.holding(local))
+        try:
+            request = Evaluate(task=task, has_state=local is not None)
+            return await self._task(request, [one.fd for one in buffers], passes=1)
+        finally:
+            for buffer in buffers[1:]:
+                buffer.close()
 
     async def kill(self) -> None:
         """End the worker and everything it started."""
@@ -190,6 +196,8 @@ class SandboxedWorker:
             self._check_names(reply.validation, job.validation)
             # The worker may still write here; a state is only ever given back to it.
             kept = None if state is None else bytes(state.view())
+            if fault := fault_in(job, request.task.key.kind, kept):
+                raise await self._misbehaved(fault)
             return Outcome(self._samples, dict(reply.metrics), dict(reply.validation), kept)
         finally:
             if state is not None:
@@ -212,10 +220,7 @@ class SandboxedWorker:
         return reply
 
     async def _room_for_state(self, request: Train | Evaluate, size: int) -> SharedBuffer:
-        job = self.spec.job
-        keeps = job.optimiser_state is OptimiserState.CONTINUE_LOCAL and request.task.key.kind is TaskKind.TRAIN
-        most = 4 * job.tensors.nbytes + (64 << 20) if keeps else 0
-        if size > most:
+        if size > (most := most_bytes(self.spec.job, request.task.key.kind)):
             raise await self._misbehaved(f"asked for {size} bytes of state; at most {most} are given")
         return SharedBuffer.create(size)
 

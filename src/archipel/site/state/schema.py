@@ -23,7 +23,7 @@ from sqlalchemy import (
 from archipel.governance import journal_table
 from archipel.storage.migrations import SchemaHistory
 
-HISTORY = SchemaHistory(Path(__file__).parent / "revisions", newest="members_by_id")
+HISTORY = SchemaHistory(Path(__file__).parent / "revisions", newest="states_by_kind")
 """A test holds that its newest revision leads to exactly ``metadata``."""
 
 metadata = MetaData()
@@ -191,16 +191,18 @@ tasks = Table(
 ``detail``, the full error text, stays here; ``closed_at`` is when the server's result of the round came.
 """
 
-optimiser_states = Table(
-    "optimiser_states",
+kept_states = Table(
+    "kept_states",
     metadata,
     Column("experiment", String(63), ForeignKey("experiments.experiment"), primary_key=True),
+    Column("kind", String(16), primary_key=True),
     Column("round", Integer, primary_key=True),
     Column("attempt", Integer, primary_key=True),
     Column("path", Text, nullable=False),
     Column("committed", Boolean(create_constraint=False), nullable=False, server_default="0"),
 )
-"""State a site keeps for an experiment (optimiser), one tensor file a round and attempt."""
+"""What a site keeps for an experiment, its local part and the optimiser's state: one file for each attempt at a round,
+or at training alone."""
 
 server_journal_heads = Table(
     "server_journal_heads",

@@ -28,7 +28,7 @@ LARGEST_REPLY = 1 << 19
 LONGEST_TEXT = 64_000
 """Characters of an error's text; JSON makes at most six bytes of one."""
 MOST_DESCRIPTORS = 3
-"""Descriptors that come with one message at most: those of a model, a result and an optimiser's state."""
+"""Descriptors that come with one message at most: those of a model, a result and what the site kept."""
 
 
 class Start(Record):
@@ -51,14 +51,14 @@ class Prepare(Record):
 
 
 class Begin(Record):
-    """Make the plan's own initial model; with it comes the memory for it, and for its frozen part if the job has one.
-    For a check before anything is fetched."""
+    """Make the plan's own initial model; with it comes the memory for it, and for its frozen and its local part if the
+    job has them. For a check before anything is fetched."""
 
     type: Literal["begin"] = "begin"
 
 
 class Train(Record):
-    """Train; with it come the model's memory, the result's, and the optimiser's state if ``has_state``."""
+    """Train; with it come the model's memory, the result's, and what the site kept if ``has_state``."""
 
     type: Literal["train"] = "train"
     task: Task
@@ -66,14 +66,16 @@ class Train(Record):
 
 
 class Evaluate(Record):
-    """Validate; with it comes the model's memory, but of an ensemble each model comes when it is asked for."""
+    """Validate; with it comes the model's memory, but of an ensemble each model comes when it is asked for, and this
+    site's local part if ``has_state``."""
 
     type: Literal["evaluate"] = "evaluate"
     task: Task
+    has_state: bool = False
 
 
 class StateSpace(Record):
-    """The memory for the optimiser's state that the worker asked for."""
+    """The memory that the worker asked for, for what stays at the site."""
 
     type: Literal["state-space"] = "state-space"
 
@@ -97,7 +99,7 @@ class WorkerReady(Record):
 
 
 class NeedState(Record):
-    """A request for memory for the optimiser's state of so many bytes."""
+    """A request for memory of so many bytes for what stays at the site: optimiser's state, local part."""
 
     type: Literal["need-state"] = "need-state"
     size: Annotated[int, Field(ge=1, lt=EXACT)]

@@ -112,7 +112,8 @@ class Served:
                 model, result = self.windows.on(descriptors[0]), self.windows.on(descriptors[1], write=True)
                 return self._done(self._runtime.train(request.task, model, result, state))
             case Evaluate() if self._runtime is not None:
-                return self._done(self._evaluated(self._runtime, request.task, descriptors))
+                state = _contents(descriptors[-1]) if request.has_state else None
+                return self._done(self._evaluated(self._runtime, request.task, descriptors, state))
             case _:
                 raise ValueError("a request out of order")
 
@@ -130,10 +131,10 @@ class Served:
         runtime.prepare()
         return runtime
 
-    def _evaluated(self, runtime: PlanRuntime, task: Task, descriptors: Sequence[int]) -> Outcome:
+    def _evaluated(self, runtime: PlanRuntime, task: Task, descriptors: Sequence[int], state: bytes | None) -> Outcome:
         """Evaluate the model whose memory came with the task, or the ensemble of models that are asked for in turn."""
         if len(task.models) == 1:
-            return runtime.evaluate(task, [self.windows.on(descriptors[0])])
+            return runtime.evaluate(task, [self.windows.on(descriptors[0])], state)
         over = False
 
         def read(number: int) -> memoryview:
@@ -164,7 +165,7 @@ class Served:
             send(self._channel, NeedState(size=len(outcome.state)))
             request, descriptors = receive(self._channel)
             if not isinstance(request, StateSpace) or len(descriptors) != 1:
-                raise ValueError("the agent gave no memory for the optimiser's state")
+                raise ValueError("the agent gave no memory for what stays at the site")
             try:
                 # Through a mapping: a write would be held to the limit of a file's size.
                 with mmap.mmap(descriptors[0], len(outcome.state)) as window:

@@ -1,0 +1,136 @@
+"""What a site keeps of an experiment for its later tasks: its local part of the model and the optimiser's state.
+
+Each attempt leaves one file, complete or absent. It counts from the server's signed result that names this site on; the
+files of other attempts, and of rounds before, are removed. All of them are removed when the experiment ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Select, and_, delete, func, select, update
+from sqlalchemy.dialects.sqlite import insert as upsert
+
+from archipel.site.state import StateFolder, schema
+from archipel.storage import disk_errors_named, sync_folder
+from archipel.vocabulary import Conflict, ErrorCode, Job, RoundClosed, Task, TaskKey, TaskKind, Thing
+
+_tasks, _states = schema.tasks, schema.kept_states
+
+
+class KeptStates:
+    """The kept states of one site."""
+
+    def __init__(self, site: StateFolder) -> None:
+        self._site = site
+
+    def write(self, key: TaskKey, state: bytes) -> Path:
+        """A durable file of what a task leaves here; ``name`` then makes it the attempt's. Raises StorageFull."""
+        folder = self._site.tensor_files
+        path = folder / f"{key.experiment}.{key.kind}.{key.round}.{key.attempt}.{os.urandom(4).hex()}"
+        with removed_on_error(path), disk_errors_named(folder):
+            with path.open("xb") as file:
+                file.write(state)
+                file.flush()
+                os.fsync(file.fileno())
+            sync_folder(folder)
+        return path
+
+    def kept_for(self, job: Job, task: Task) -> bytes | None:
+        """What this site kept for a task to start from, None where it has nothing: for a round what the newest round
+        before it that counted left, and for a measurement of the federated model what the newest one up to it left.
+
+        This site's own local model is measured with the local part that its training ended with. Raises Conflict (code
+        not-found) where that is not kept.
+        """
+        key = task.key
+        if key.kind is TaskKind.TRAIN and job.keeps_state:
+            return self.last_state(task, key.round)
+        if key.kind is not TaskKind.EVALUATE or job.local is None:
+            return None
+        if not key.about:
+            return self.last_state(task, key.round + 1)
+        return self._state_of_local_model(task) if key.about == self._site.name else None
+
+    def last_state(self, task: Task, before_round: int) -> bytes | None:
+        """What is kept of the newest round of the task's job that counted, before this round."""
+        which = _states.c.kind == TaskKind.TRAIN, _states.c.round < before_round, _states.c.committed
+        return self._read(_of_job(task).where(*which).order_by(_states.c.round.desc()))
+
+    def _state_of_local_model(self, task: Task) -> bytes:
+        """What was kept when this site trained the task's model alone."""
+        model = func.json_extract(_tasks.c["update"], "$.model")
+        kept = self._read(_of_job(task).where(_states.c.kind == TaskKind.LOCAL, model == task.models[0]))
+        if kept is None:
+            raise Conflict(
+                Thing("task", task.key),
+                "measures a local model whose local part is not kept at this site",
+                "submit a new job to train it again",
+                code=ErrorCode.NOT_FOUND,
+            )
+        return kept
+
+    def _read(self, query: Select[Any]) -> bytes | None:
+        with self._site.database.read() as connection:
+            path = connection.scalar(query.limit(1))
+        return (self._site.tensor_files / path).read_bytes() if path else None
+
+    def settle(self, connection: Connection, closed: RoundClosed, named: bool) -> list[Path]:
+        """Commit what the attempt left if the result names this site, else drop it; the files that are to be removed
+        after the transaction.
+        """
+        mine = and_(_states.c.experiment == closed.experiment, _states.c.kind == closed.kind)
+        this = and_(mine, _states.c.round == closed.round, _states.c.attempt == closed.attempt)
+        if not named:
+            return self._drop(connection, this)
+        connection.execute(update(_states).where(this).values(committed=True))
+        return self._drop(connection, and_(mine, _states.c.round < closed.round))
+
+    def forget(self, connection: Connection, experiment: str) -> list[Path]:
+        """Drop everything kept for an experiment; the files that are to be removed after the transaction."""
+        return self._drop(connection, _states.c.experiment == experiment)
+
+    def _drop(self, connection: Connection, which: ColumnElement[bool]) -> list[Path]:
+        paths = list(connection.scalars(select(_states.c.path).where(which)))
+        connection.execute(delete(_states).where(which))
+        return [self._site.tensor_files / path for path in paths]
+
+
+def _of_job(task: Task) -> Select[Any]:
+    """The paths of what this very job left; another job of the same name gets nothing of it."""
+    same = [_states.c[name] == _tasks.c[name] for name in ("experiment", "kind", "round", "attempt")]
+    return (
+        select(_states.c.path)
+        .join(_tasks, and_(*same, _tasks.c.about == ""))
+        .where(
+            _states.c.experiment == task.key.experiment,
+            func.json_extract(_tasks.c.task, "$.job_hash") == task.job_hash,
+        )
+    )
+
+
+def name(connection: Connection, key: TaskKey, path: Path) -> None:
+    """From the end of the transaction on, this file is what the attempt left."""
+    place = key.model_dump(mode="json", exclude={"about"})
+    statement = upsert(_states).values(**place, path=path.name, committed=False)
+    connection.execute(statement.on_conflict_do_update(index_elements=list(place), set_={"path": path.name}))
+
+
+def named(connection: Connection) -> set[str]:
+    """The names of all files that are kept."""
+    return set(connection.scalars(select(_states.c.path)))
+
+
+@contextlib.contextmanager
+def removed_on_error(path: Path | None) -> Iterator[None]:
+    """Files that no row names take space that the next try needs."""
+    try:
+        yield
+    except BaseException:
+        if path is not None:
+            path.unlink(missing_ok=True)
+        raise
