@@ -165,7 +165,7 @@ class Folder(Listing):
         self.withdrawn = withdrawn
         self.options = dict(options or {})
         self.listed: tuple[list[str], list[DataIssue]] | None = None
-        """The places of all volumes and what was wrong with names, once they were listed."""
+        """The places of all files and what was wrong with names, once they were listed."""
         self.unused: dict[str, str] = {}
         """Files of patients who are left out or whose data is faulty, with the patient."""
         self.pictures: tuple[tuple[PurePosixPath, ...], tuple[str, ...], list[DataIssue]] | None = None
@@ -248,7 +248,7 @@ class Folder(Listing):
         begin: Callable[[Path, Signature], tuple[str, Callable[[], Found]]],
         beside: Mapping[Purpose[Beside], Beside],
     ) -> FileFacts[Found]:
-        hashed, record = _NOTHING, purpose.record
+        hashed = _NOTHING
         # Most files are known, and looked at several times: a path costs more than the look.
         text = place if place.startswith("/") else f"{self._above}{place}"
         try:
@@ -257,12 +257,13 @@ class Folder(Listing):
             if known is not None and known.request == purpose.request:
                 return known
             self.examined += 1
+            record = purpose.record
             hashed, examine = begin(Path(text), signature)
         except OSError as error:
-            return record(hash=hashed, problem=problem_of(_not_given(place, error)))
+            return purpose.record(hash=hashed, problem=problem_of(_not_given(place, error)))
         except (BadInput, MemoryError) as error:
             named = error if isinstance(error, BadInput) else short_of_memory(Path(text))
-            return record(hash=hashed, problem=problem_of(named))
+            return purpose.record(hash=hashed, problem=problem_of(named))
         try:
             facts_found = record(hash=hashed, facts=examine(), request=purpose.request)
         except MemoryError:

@@ -43,14 +43,19 @@ def volumes_in(
     return [(stem, place) for stem, place in found if stem]
 
 
-def all_volumes(folder: Folder, problems: list[DataIssue]) -> list[str]:
-    """Places of all files in the folder that have the suffix of a volume; it is listed once."""
+def everything(folder: Folder) -> tuple[list[str], list[DataIssue]]:
+    """Places of all files in the folder, and what was wrong with names; it is listed once."""
     if folder.listed is None:
         found: list[DataIssue] = []
-        folder.listed = [place for place in folder.files("**/*", found) if place.lower().endswith(SUFFIXES)], found
-    places, found = folder.listed
+        folder.listed = list(folder.files("**/*", found)), found
+    return folder.listed
+
+
+def all_volumes(folder: Folder, problems: list[DataIssue]) -> list[str]:
+    """Places of all files in the folder that have the suffix of a volume."""
+    places, found = everything(folder)
     problems += [one for one in found if one not in problems] if found else []
-    return places
+    return [place for place in places if place.lower().endswith(SUFFIXES)]
 
 
 def by_subject(named: Sequence[tuple[str, str]], collector: FoundVolumes, ending: str = "") -> dict[str, str]:

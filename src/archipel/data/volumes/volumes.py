@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -101,7 +102,12 @@ class _MeasuredImage(NamedTuple):
 
 
 def _mask_steps(folder: Folder) -> tuple[Purpose[MaskFacts], Measure]:
-    rules = segment_rules(folder.options)
+    return _steps_of(segment_rules(folder.options))
+
+
+@lru_cache(maxsize=64)
+def _steps_of(rules: SegmentRules) -> tuple[Purpose[MaskFacts], Measure]:
+    """Cached, because each look at a label volume asks for them."""
 
     def measure(path: Path, content: bytes, limits: DataLimits) -> _MeasuredMask:
         reading = label_of(path, content, rules, limits)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from archipel.data import FileFacts, FileIndex, Found, Purpose, Signature
 from archipel.vocabulary import Watch
+from archipel.vocabulary.long_work import show_nothing
 
 FILES = "files scanned"
 
@@ -17,11 +18,12 @@ class WatchedIndex:
     def __init__(self, index: FileIndex, watch: Watch, total: int = 0, what: str = FILES) -> None:
         self._index, self._watch, self._total, self._what = index, watch, total, what
         self._asked: set[str] = set()
+        self._shows = watch.show is not show_nothing
 
     def get(self, place: str, purpose: Purpose[Found], signature: Signature) -> FileFacts[Found] | None:
         """The facts if the file is as it was."""
         self._watch.check()
-        if place not in self._asked:
+        if self._shows and place not in self._asked:
             done = len(self._asked)
             self._asked.add(place)
             self._watch.at(self._what, done, self._total if self._total > done else None)
