@@ -13,8 +13,8 @@ from nibabel.eulerangles import euler2mat
 
 from archipel.data import format_named, scan
 from archipel.data.volumes import GridRule, Placed, check_one_grid
-from archipel.data.volumes.decoding import _qform
 from archipel.data.volumes.geometry import _above, apart_mm, in_whole_grid, offset_within, voxel_spacing_mm
+from archipel.data.volumes.nifti_headers import of_header, qform_of
 from archipel.vocabulary import BadInput
 
 lengths = st.floats(-500, 500, allow_nan=False)
@@ -41,7 +41,7 @@ def test_the_sides_of_a_voxel_are_to_the_last_bit_the_norms_of_the_affines_colum
 def test_a_quaternion_is_the_affine_that_nibabel_makes_of_it(affine, handed):
     header = nibabel.Nifti1Header()
     header.set_qform(affine @ np.diag([1, 1, handed, 1]), 1)
-    assert np.allclose(_qform(header), header.get_qform(), rtol=1e-12, atol=1e-9)
+    assert np.allclose(qform_of(of_header(header)), header.get_qform(), rtol=1e-12, atol=1e-9)
 
 
 @pytest.mark.parametrize("quaternion", [(0.9, 0.9, 0.9), (1, 0, 0), (0.6, 0.8, 0), (0, 0, 0), (0.8, 0.6, 3e-4)])
@@ -52,9 +52,9 @@ def test_a_quaternion_that_is_not_a_rotation_is_what_nibabel_refuses(quaternion)
     try:
         expected = header.get_qform()
     except ValueError:
-        assert _qform(header) is None
+        assert qform_of(of_header(header)) is None
     else:
-        assert np.allclose(_qform(header), expected, rtol=1e-12)
+        assert np.allclose(qform_of(of_header(header)), expected, rtol=1e-12)
 
 
 @given(grids(), st.tuples(lengths, lengths, lengths), shapes)

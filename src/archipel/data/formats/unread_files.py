@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from archipel.data.files import Folder
-from archipel.data.formats.volume_names import is_of
+from archipel.data.formats.volume_names import everything, is_of
 from archipel.data.picture_files import LFS_POINTER
 from archipel.data.samples import DataIssue
 from archipel.vocabulary.counting import abbreviate, pluralise
@@ -26,6 +26,7 @@ _KINDS: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("video", (".mp4", ".avi", ".mov"), "export its frames as .png"),
     ("MINC or AFNI volume", (".mnc", ".head", ".brik"), "convert it to NIfTI, for example with 3dAFNItoNIFTI"),
 )
+_ALL_ENDINGS = tuple(ending for _, endings, _ in _KINDS for ending in endings)
 IMAGES = frozenset(("DICOM file", "whole-slide image", "MINC or AFNI volume"))
 """The kinds that are images of patients: beside a table they are the data."""
 _BESIDE = ("sourcedata/", "derivatives/", "code/", "stimuli/")
@@ -76,8 +77,11 @@ def unread_beside(folder: Folder) -> DataIssue | None:
     """A warning for what is beside the volumes of a dataset and is not read; no file is opened."""
     counts: Counter[int] = Counter()
     example: dict[int, str] = {}
-    for place in folder.files("**/*", []):
+    for place in everything(folder)[0]:
         lower = place.lower()
+        # Of 100,000 volumes each is none of these: one question is asked of most, not one for each kind.
+        if not lower.endswith(_ALL_ENDINGS):
+            continue
         kind = next((at for at, (_, endings, _) in enumerate(_KINDS) if lower.endswith(endings)), None)
         if kind is not None and not lower.startswith(_BESIDE) and not is_of(place, folder.leaves_out):
             counts[kind] += 1

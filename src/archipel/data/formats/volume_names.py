@@ -43,14 +43,19 @@ def volumes_in(
     return [(stem, place) for stem, place in found if stem]
 
 
-def all_volumes(folder: Folder, problems: list[DataIssue]) -> list[str]:
-    """Places of all files in the folder that have the suffix of a volume; it is listed once."""
+def everything(folder: Folder) -> tuple[list[str], list[DataIssue]]:
+    """Places of all files in the folder, and what was wrong with names; it is listed once."""
     if folder.listed is None:
         found: list[DataIssue] = []
-        folder.listed = [place for place in folder.files("**/*", found) if place.lower().endswith(SUFFIXES)], found
-    places, found = folder.listed
+        folder.listed = list(folder.files("**/*", found)), found
+    return folder.listed
+
+
+def all_volumes(folder: Folder, problems: list[DataIssue]) -> list[str]:
+    """Places of all files in the folder that have the suffix of a volume."""
+    places, found = everything(folder)
     problems += [one for one in found if one not in problems] if found else []
-    return places
+    return [place for place in places if place.lower().endswith(SUFFIXES)]
 
 
 def by_subject(named: Sequence[tuple[str, str]], collector: FoundVolumes, ending: str = "") -> dict[str, str]:
@@ -83,7 +88,10 @@ def name_subjects(collector: FoundVolumes, *endings: str) -> None:
 
 def add_pairs(collector: FoundVolumes, images: dict[str, str], labels: dict[str, str], looked: tuple[str, str]) -> None:
     """Each image with the label of the same subject; ``looked`` says where, with {} for the subject."""
-    for subject in sorted(images.keys() | labels.keys()):
+    subjects = sorted(images.keys() | labels.keys())
+    whole = (one for one in subjects if one in images and one in labels)
+    collector.expect((one, {"image": images[one], "label": labels[one]}) for one in whole)
+    for subject in subjects:
         if subject not in labels:
             cause = f"no label beside the image (looked for {looked[1].format(subject)})"
             collector.report(

@@ -8,7 +8,6 @@ once.
 
 from __future__ import annotations
 
-import io
 import math
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,10 +20,11 @@ from archipel.data.limits import DATA_LIMITS, DataLimits
 from archipel.data.sample_data import Affine
 from archipel.data.volumes import itk_headers
 from archipel.data.volumes.detached_data import read_data
-from archipel.data.volumes.geometry import apart_mm, voxel_spacing_mm
+from archipel.data.volumes.geometry import voxel_spacing_mm
+from archipel.data.volumes.nifti_headers import fields_of, forms_apart
 from archipel.data.volumes.unpacking import GZIP, MOST_GAIN, BrokenOff, unpacked
 from archipel.data.volumes.volume_facts import Segment
-from archipel.data.volumes.volume_header import NOT_3D, Stored, bad_volume, damaged
+from archipel.data.volumes.volume_header import Stored, bad_volume, damaged
 from archipel.vocabulary import BadInput
 
 __all__ = ["ITK", "NIFTI", "SUFFIXES", "Decoded", "bad_volume", "decode", "suffix_of"]
@@ -44,8 +44,6 @@ _ANALYZE = 348
 _UNITS = {1: "metres", 3: "micrometres"}
 """NIfTI's codes of units of length other than millimetres; 0 is unknown, 2 are millimetres."""
 _CHUNK = 1 << 20
-_ROTATION = 3 * float(np.finfo(np.float32).eps)
-"""How far rounding to 32 bits may take the square of a quaternion from that of a rotation."""
 
 
 class Decoded(NamedTuple):
@@ -177,9 +175,6 @@ def _is_grid(affine: Affine) -> bool:
 
 
 def _nifti(path: Path, content: bytes) -> Stored:
-    from nibabel.nifti1 import Nifti1Header
-    from nibabel.nifti2 import Nifti2Header
-
     packed = 0 if content[:2] == GZIP else None
     start = content[:_HEADER_BYTES] if packed is None else bytes(unpacked(content, _HEADER_BYTES, exactly=False))
     is_second = start[4:8] in (b"n+2\0", b"ni2\0")
@@ -192,58 +187,13 @@ def _nifti(path: Path, content: bytes) -> Stored:
             cause = "is not a volume: it holds a web page or XML"
             raise bad_volume(path, cause, "fetch it again from its source, signed in there, or leave the subject out")
         raise damaged(path, _what_it_is(start))
-    kind = Nifti2Header if is_second else Nifti1Header
-    # nibabel's own checks take longer than the rest and put 1 mm where no spacing is known; two of them are done here.
-    header = kind.from_fileobj(io.BytesIO(start), check=False)
-    header["pixdim"][1:4] = np.abs(header["pixdim"][1:4])
-    if header["pixdim"][0] not in (-1, 1):
-        header["pixdim"][0] = 1
-    shape = tuple(int(size) for size in header.get_data_shape())
-    if len(shape) < 3:
-        raise bad_volume(path, f"has {len(shape)} dimensions {list(shape)}", NOT_3D)
-    offset = int(header.get_data_offset())
-    first = max(offset, 0) if is_pair else max(offset, int(header["sizeof_hdr"]))
-    data_file = f"{path.name.rpartition('.')[0]}.img" if is_pair else ""
-    slope, inter = header.get_slope_inter()
-    placed = int(header["sform_code"]) > 0 or int(header["qform_code"]) > 0
-    affine = np.asarray(header.get_best_affine(), np.float64)
+    fields = fields_of(path, start, is_second=is_second)
+    first = max(fields.first, 0) if is_pair else max(fields.first, fields.header_bytes)
     return Stored(
-        shape, header.get_data_dtype(), first, affine, placed, packed, slope, inter or 0.0, data_file=data_file,
-        unit=_UNITS.get(int(header["xyzt_units"]) & 7, ""), forms_apart_mm=_forms_apart(header, shape, affine),
+        fields.shape, fields.type, first, fields.affine, fields.sform_code > 0 or fields.qform_code > 0, packed,
+        fields.slope, fields.inter, data_file=f"{path.name.rpartition('.')[0]}.img" if is_pair else "",
+        unit=_UNITS.get(fields.unit_code, ""), forms_apart_mm=forms_apart(fields),
     )  # fmt: skip
-
-
-def _forms_apart(header: Any, shape: tuple[int, ...], sform: Affine) -> float | None:
-    """How far a corner moves between the sform, which is used, and the qform; 0 where there is only one of them, None
-    for a qform that is not a rotation."""
-    if int(header["sform_code"]) <= 0 or int(header["qform_code"]) <= 0:
-        return 0.0
-    qform = _qform(header)
-    apart = math.inf if qform is None else apart_mm(shape, sform, qform)
-    return round(apart, 6) if math.isfinite(apart) else None
-
-
-def _qform(header: Any) -> Affine | None:
-    """The affine of the header's quaternion; None where that is not a rotation.
-
-    The same as nibabel's ``get_qform``, which takes ten times as long. Source: nifti1.h, "METHOD 2".
-    """
-    b, c, d = (float(header[f"quatern_{name}"]) for name in "bcd")
-    rest = 1.0 - (b * b + c * c + d * d)
-    if rest < -_ROTATION:
-        return None
-    a = math.sqrt(rest) if rest >= _ROTATION else 0.0
-    twice = 2.0 / (a * a + b * b + c * c + d * d)
-    turn = (
-        (1 - twice * (c * c + d * d), twice * (b * c - a * d), twice * (b * d + a * c)),
-        (twice * (b * c + a * d), 1 - twice * (b * b + d * d), twice * (c * d - a * b)),
-        (twice * (b * d - a * c), twice * (c * d + a * b), 1 - twice * (b * b + c * c)),
-    )
-    handed, x, y, z = header["pixdim"][:4].tolist()
-    affine = np.eye(4)
-    affine[:3, :3] = np.array(turn) * (x, y, z * handed)
-    affine[:3, 3] = [float(header[f"qoffset_{axis}"]) for axis in "xyz"]
-    return affine
 
 
 def _mgh(path: Path, content: bytes) -> Stored:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from archipel.data.files import FileFacts, Folder, Purpose, read_whole
+from archipel.data.files import HEADER_SUFFIXES, FileFacts, Folder, Purpose, read_whole
 from archipel.data.samples import LABEL, DataIssue
 from archipel.data.volumes import volumes
 from archipel.data.volumes.decoding import Decoded, bad_volume, decode
@@ -59,8 +59,11 @@ def data_key(role: str) -> str:
 
 def with_data(folder: Folder, files: Mapping[str, str]) -> dict[str, str]:
     """The files of a sample with the data next to its headers."""
-    data = {data_key(key): data_beside(folder, place) for key, place in files.items()}
-    return {**files, **{key: place for key, place in data.items() if place}}
+    data = {}
+    for key, place in files.items():
+        if place.lower().endswith(HEADER_SUFFIXES) and (beside := data_beside(folder, place)):
+            data[data_key(key)] = beside
+    return {**files, **data}
 
 
 def roles_of(files: Mapping[str, str]) -> tuple[str, ...]:
@@ -87,6 +90,10 @@ def look_at_sample(
     folder: Folder, files: Mapping[str, str], channels: Mapping[str, int], sketch: Sketch | None = None
 ) -> SampleLook:
     """What is known of each role's volume. The label is looked at first, because thumbnails are cut where it is."""
+    if not channels and _are_plain(files):
+        label_first = (LABEL, *(key for key in files if key != LABEL)) if LABEL in files else files
+        plain = {key: volumes.look(folder, files[key], key, None, sketch) for key in label_first}
+        return SampleLook({key: plain[key] for key in files}, {key: plain[key].hash for key in files})
     looks: dict[str, volumes.VolumeLook] = {}
     hashes: dict[str, str] = {}
     problems = {}

@@ -19,7 +19,10 @@ _BATCH = 500
 
 
 class _Row(NamedTuple):
-    """A row of the table ``files``, in the order of its columns after the dataset; ``facts`` is a FileFacts as JSON."""
+    """A row of the table ``files``, in the order of its columns after the dataset; ``facts`` is a FileFacts as JSON.
+
+    ``row[2:6]`` is the signature that the file had when it was examined.
+    """
 
     place: str
     purpose: str
@@ -28,11 +31,6 @@ class _Row(NamedTuple):
     changed_ns: int
     inode: int
     facts: str
-
-    @property
-    def signature(self) -> Signature:
-        """What the file was like when it was examined."""
-        return Signature(self.size, self.modified_ns, self.changed_ns, self.inode)
 
 
 class _Ahead(NamedTuple):
@@ -70,7 +68,8 @@ class SqlFileIndex:
         """The last answer if the file is as it was."""
         key = place, purpose.name
         row = self._new.get(key) or self._read(place, purpose.name)
-        if row is None or row.signature != signature:
+        # The numbers of a signature: a record of them for each file would take longer than to compare.
+        if row is None or row[2:6] != signature:
             return None
         known = self._parsed.get(key)
         if known is not None and known[0] is row:
@@ -82,6 +81,11 @@ class SqlFileIndex:
         self._parsed[key] = row, found
         return found
 
+    def has(self, place: str, purpose: Purpose[Found], signature: Signature) -> bool:
+        """Whether there is an answer for the file as it is, whatever was requested."""
+        row = self._new.get((place, purpose.name)) or self._read(place, purpose.name)
+        return row is not None and row[2:6] == signature
+
     def _read(self, place: str, purpose: str) -> _Row | None:
         """What the database has: scans ask in the order of places, so that one query answers for many files."""
         ahead = self._ahead.get(purpose)
@@ -91,7 +95,7 @@ class SqlFileIndex:
             )
             with self._database.read() as connection:
                 found = connection.execute(query.order_by(_files.c.place).limit(self._batch)).all()
-            rows = [_Row(*row) for row in found]
+            rows = list(map(_Row._make, found))
             last = rows[-1].place if len(rows) == self._batch else None
             ahead = self._ahead[purpose] = _Ahead(place, last, {row.place: row for row in rows})
         return ahead.rows.get(place)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from archipel.data import FileFacts, FileIndex, Found, Purpose, Signature
 from archipel.vocabulary import Watch
+from archipel.vocabulary.long_work import show_nothing
 
 FILES = "files scanned"
 
@@ -17,15 +18,20 @@ class WatchedIndex:
     def __init__(self, index: FileIndex, watch: Watch, total: int = 0, what: str = FILES) -> None:
         self._index, self._watch, self._total, self._what = index, watch, total, what
         self._asked: set[str] = set()
+        self._shows = watch.show is not show_nothing
 
     def get(self, place: str, purpose: Purpose[Found], signature: Signature) -> FileFacts[Found] | None:
         """The facts if the file is as it was."""
         self._watch.check()
-        if place not in self._asked:
+        if self._shows and place not in self._asked:
             done = len(self._asked)
             self._asked.add(place)
             self._watch.at(self._what, done, self._total if self._total > done else None)
         return self._index.get(place, purpose, signature)
+
+    def has(self, place: str, purpose: Purpose[Found], signature: Signature) -> bool:
+        """Whether there is an answer for the file as it is; to ask so is not a step."""
+        return self._index.has(place, purpose, signature)
 
     def put(self, place: str, purpose: Purpose[Found], signature: Signature, facts: FileFacts[Found]) -> None:
         """Remember the facts."""
