@@ -25,6 +25,12 @@ settings.register_profile("few", settings.get_profile("archipel"), max_examples=
 
 settings.load_profile("archipel")
 
+_SHARED = {
+    "archipel.storage.database": "worlds.shared_statements",
+    "archipel.server.rest.application": "worlds.shared_routes",
+}
+"""What is made once for many tests, where tests use it."""
+
 # A program that was started in the background of a script ignores Ctrl-C, and so would every program that tests start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -53,9 +59,9 @@ def pytest_collection() -> Generator[None, object, object]:
     try:
         return (yield)
     finally:
-        if "archipel.storage.database" in sys.modules:
-            shared_statements = importlib.import_module("worlds.shared_statements")
-            shared_statements.share()
+        for used, shared in _SHARED.items():
+            if used in sys.modules:
+                importlib.import_module(shared).share()
         gc.freeze()
         gc.set_threshold(20_000, 20, 20)
         gc.enable()
