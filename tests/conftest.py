@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gc
 import importlib
+import logging
 import os
 import signal
 import sys
 from collections.abc import Generator, Iterator
 from functools import cache
 
+import _pytest.logging
 import pytest
 import typer.main
 import typer.testing
@@ -27,6 +29,7 @@ settings.load_profile("archipel")
 
 _SHARED = {
     "archipel.storage.database": "worlds.shared_statements",
+    "archipel.storage.migrations": "worlds.new_databases",
     "archipel.server.rest.application": "worlds.shared_routes",
 }
 """What is made once for many tests, where tests use it."""
@@ -37,6 +40,24 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 # A program is put together from its functions once, and not again for each line that a test types: 30 ms for a site's.
 typer.main.get_command = typer.testing._get_command = cache(typer.main.get_command)
+
+
+def _attach(self: _pytest.logging.catching_logs) -> logging.Handler:
+    """What pytest does six times for each test, but for its walk over hundreds of loggers.
+
+    It adds its handler to those that do not propagate. Here they are torch's, and what they say goes to stderr.
+    """
+    root = logging.getLogger()
+    if self.level is not None:
+        self.handler.setLevel(self.level)
+        self.orig_level = root.level
+        root.setLevel(min(self.orig_level, self.level))
+    root.addHandler(self.handler)
+    self.attached_loggers.append(root)
+    return self.handler
+
+
+_pytest.logging.catching_logs.__enter__ = _attach  # type: ignore[method-assign]
 
 
 @pytest.fixture(autouse=True)
