@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gc
 import importlib
+import logging
 import os
 import signal
 import sys
 from collections.abc import Generator, Iterator
 from functools import cache
 
+import _pytest.logging
 import pytest
 import typer.main
 import typer.testing
@@ -25,12 +27,37 @@ settings.register_profile("few", settings.get_profile("archipel"), max_examples=
 
 settings.load_profile("archipel")
 
+_SHARED = {
+    "archipel.storage.database": "worlds.shared_statements",
+    "archipel.storage.migrations": "worlds.new_databases",
+    "archipel.server.rest.application": "worlds.shared_routes",
+}
+"""What is made once for many tests, where tests use it."""
+
 # A program that was started in the background of a script ignores Ctrl-C, and so would every program that tests start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A program is put together from its functions once, and not again for each line that a test types: 30 ms for a site's.
 typer.main.get_command = typer.testing._get_command = cache(typer.main.get_command)
+
+
+def _attach(self: _pytest.logging.catching_logs) -> logging.Handler:
+    """What pytest does six times for each test, but for its walk over hundreds of loggers.
+
+    It adds its handler to those that do not propagate. Here they are torch's, and what they say goes to stderr.
+    """
+    root = logging.getLogger()
+    if self.level is not None:
+        self.handler.setLevel(self.level)
+        self.orig_level = root.level
+        root.setLevel(min(self.orig_level, self.level))
+    root.addHandler(self.handler)
+    self.attached_loggers.append(root)
+    return self.handler
+
+
+_pytest.logging.catching_logs.__enter__ = _attach  # type: ignore[method-assign]
 
 
 @pytest.fixture(autouse=True)
@@ -53,9 +80,9 @@ def pytest_collection() -> Generator[None, object, object]:
     try:
         return (yield)
     finally:
-        if "archipel.storage.database" in sys.modules:
-            shared_statements = importlib.import_module("worlds.shared_statements")
-            shared_statements.share()
+        for used, shared in _SHARED.items():
+            if used in sys.modules:
+                importlib.import_module(shared).share()
         gc.freeze()
         gc.set_threshold(20_000, 20, 20)
         gc.enable()

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import archipel.cli
+from worlds.source_trees import tree_of
 
 FREE = ("archipel.site.services", "archipel.site.state")
 """Whatever these offer: what a person can do at a site, and the opened folder and the person that it takes."""
@@ -49,7 +50,7 @@ def is_free(module: str, name: str) -> bool:
 
 def test_the_command_line_has_of_a_site_only_its_services_its_folder_and_what_is_listed() -> None:
     files = sorted(Path(archipel.cli.__file__).parent.rglob("*.py"))
-    found = {pair for path in files for pair in imported(ast.parse(path.read_text()))}
+    found = {pair for path in files for pair in imported(tree_of(path))}
     assert any(is_free(*pair) for pair in found)
     others = {pair for pair in found if not is_free(*pair)}
     assert others - ALLOWED.keys() == set(), "ask a service of the site instead"

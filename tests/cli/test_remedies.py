@@ -51,6 +51,7 @@ from archipel.vocabulary.remedies import (
     StartAgent,
     WithdrawPatients,
 )
+from worlds.source_trees import tree_of
 
 COMMANDS: list[tuple[Remedy, str, dict[str, object]]] = [
     (Approve(experiment="brains"), "approve", {"experiment": "brains"}),
@@ -192,7 +193,7 @@ def test_a_remedy_that_names_a_command_gives_it_to_programs_too() -> None:
     without, elsewhere, named = [], set(), 0
     for path in sorted(SOURCE.rglob("*.py")):
         place = str(path.relative_to(SOURCE))
-        for line, command, has_one in commands_named(ast.parse(path.read_text(encoding="utf-8"))):
+        for line, command, has_one in commands_named(tree_of(path)):
             named += 1
             if (place, command) in ELSEWHERE:
                 elsewhere.add((place, command))

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from worlds.source_trees import tree_of
+
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "architecture.md").read_text("utf-8")
 NAMED = sorted(set(re.findall(r"`([a-z_/]+(?:/|\.py)(?::[A-Za-z_.]+)?)`", PAGE)))
@@ -30,7 +32,7 @@ def test_what_the_page_names_is_there(named: str) -> None:
 
 
 def defines(path: Path, names: list[str]) -> bool:
-    body = ast.parse(path.read_text("utf-8")).body
+    body = tree_of(path).body
     for name in names:
         inner = [node for node in body if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)]
         match = [node for node in inner if node.name == name]

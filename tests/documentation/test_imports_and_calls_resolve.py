@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 from statements import statements
 
+from worlds.source_trees import tree_of
+
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("tests", "benchmarks", "examples", "scripts")
 PACKAGES = ("archipel", "worlds")
@@ -108,7 +110,7 @@ def trees() -> dict[str, ast.AST]:
     """Every file, read."""
     files = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
     assert {path.relative_to(ROOT).parts[0] for path in files} >= {"tests", "benchmarks", "examples"}
-    return {str(path.relative_to(ROOT)): ast.parse(path.read_text()) for path in files}
+    return {str(path.relative_to(ROOT)): tree_of(path) for path in files}
 
 
 def test_every_import_from_the_package_resolves(trees: dict[str, ast.AST]) -> None:

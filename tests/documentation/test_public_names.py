@@ -15,6 +15,7 @@ import pytest
 from statements import statements
 
 from archipel.lazy import lazy_names
+from worlds.source_trees import tree_of
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src"
@@ -41,12 +42,12 @@ def names_of(package: str) -> list[str]:
     return list(importlib.import_module(package).__all__)
 
 
-def imports_from_outside(module: str, text: str) -> Iterator[tuple[str, str, str]]:
+def imports_from_outside(module: str, tree: ast.Module) -> Iterator[tuple[str, str, str]]:
     """``(package, module, name)`` of each name that a module imports of a package that it is not in.
 
     The name is empty where a whole module is imported by its path.
     """
-    for node in statements(ast.parse(text)):
+    for node in statements(tree):
         if isinstance(node, ast.ImportFrom) and node.module:
             # A package may be imported from the package around it.
             whole = [f"{node.module}.{alias.name}" for alias in node.names]
@@ -64,7 +65,7 @@ def imports_from_outside(module: str, text: str) -> Iterator[tuple[str, str, str
 @cache
 def imports_of(path: Path) -> tuple[tuple[str, str, str], ...]:
     """``imports_from_outside`` of the module in this file."""
-    return tuple(imports_from_outside(module_of(path), path.read_text("utf-8")))
+    return tuple(imports_from_outside(module_of(path), tree_of(path)))
 
 
 def inner_imports(module: str, imports: Iterable[tuple[str, str, str]]) -> list[str]:
@@ -93,7 +94,7 @@ def test_a_package_says_what_it_is_and_what_it_offers(package: str) -> None:
 @pytest.mark.parametrize("package", ["archipel", *PACKAGES])
 def test_type_checkers_read_what_is_loaded(package: str) -> None:
     page = importlib.import_module(package)
-    tree = ast.parse(Path(str(page.__file__)).read_text("utf-8"))
+    tree = tree_of(Path(str(page.__file__)))
     blocks = [node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
     read: set[str] = set()
     for node in (inner for block in blocks for inner in block.body):
@@ -144,7 +145,7 @@ def test_no_module_imports_from_an_inner_module_of_another_package() -> None:
     ],
 )
 def test_the_check_sees_an_inner_import(module: str, line: str, found: int) -> None:
-    assert len(inner_imports(module, imports_from_outside(module, line))) == found
+    assert len(inner_imports(module, imports_from_outside(module, ast.parse(line)))) == found
 
 
 @pytest.mark.processes

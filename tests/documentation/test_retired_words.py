@@ -17,6 +17,7 @@ from typer.main import get_command
 import archipel
 import archipel.transport.rest
 from archipel.cli.main import SUB_COMMANDS
+from worlds.source_trees import tree_of
 
 ROOT = Path(__file__).parents[2]
 SOURCE = Path(archipel.__file__).parent
@@ -42,11 +43,6 @@ def faults(name: str) -> list[str]:
     return [word for word in words if word in WORDS and not re.search(rf"\b{re.escape(WORDS[word])}\b", text)]
 
 
-@cache
-def parsed(path: Path) -> ast.Module:
-    return ast.parse(path.read_text())
-
-
 def members(body: list[ast.stmt]) -> Iterator[str]:
     for node in body:
         if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
@@ -68,7 +64,7 @@ def public_names() -> Iterator[tuple[str, str]]:
         # A migration is the history of a schema: it keeps the names of its time.
         if "migrations" not in place.parts:
             yield str(place), path.stem
-            yield from ((str(place), name) for name in members(parsed(path).body) if name[0] != "_")
+            yield from ((str(place), name) for name in members(tree_of(path).body) if name[0] != "_")
 
 
 def commands(command: object, name: str) -> Iterator[tuple[str, list[str]]]:
@@ -123,7 +119,7 @@ def prose() -> Iterator[tuple[str, str]]:
     ]:
         yield page.name, page.read_text().partition("## Retired words")[0]
     for path in sorted(SOURCE.rglob("*.py")):
-        for node in ast.walk(parsed(path)):
+        for node in ast.walk(tree_of(path)):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 yield f"{path.relative_to(SOURCE)}:{node.lineno}", node.value
 

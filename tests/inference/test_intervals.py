@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.stats import bootstrap
 
 from archipel.inference import intervals
 from archipel.inference.intervals import of_sums, of_values
@@ -12,6 +11,9 @@ from archipel.inference.intervals import of_sums, of_values
 
 @pytest.mark.parametrize("seed", range(4))
 def test_the_interval_is_that_of_scipy(seed: int) -> None:
+    # Not at the top: it takes 1 s to import, and each of pytest's processes collects every test.
+    from scipy.stats import bootstrap
+
     draw = np.random.default_rng(100 + seed)
     weights = draw.integers(1, 6, 23).astype(float)
     totals = weights * draw.normal(0.7, 0.2, 23)

@@ -6,7 +6,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
-from monai.metrics import compute_hausdorff_distance
 
 from archipel.plans.surfaces import hausdorff_95
 from worlds.examples import examples
@@ -21,6 +20,9 @@ def masks(shape):
 
 def by_monai(one, other, spacing):
     """The same distance by MONAI, in its float32."""
+    # It takes 2 s to import: not in each of pytest's processes, where each collects every test.
+    from monai.metrics import compute_hausdorff_distance
+
     planes = (torch.from_numpy(mask)[None, None] for mask in (one, other))
     return compute_hausdorff_distance(*planes, include_background=True, percentile=95, spacing=list(spacing)).item()
 

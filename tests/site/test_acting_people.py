@@ -24,6 +24,7 @@ from archipel.vocabulary import Conflict
 from archipel.vocabulary.actor import Actor
 from worlds.data_files import write_rows
 from worlds.site import Terminal, take_offer
+from worlds.source_trees import tree_of
 
 BERTA = Actor(name="berta", authentication="console")
 
@@ -99,7 +100,7 @@ def test_a_name_that_would_read_as_another_person_is_refused(name: str, authenti
 def test_only_the_actors_module_asks_the_operating_system_who_it_is() -> None:
     asking, source = set(), Path(archipel.__path__[0])
     for path in (file for package in ("site", "server", "vocabulary") for file in (source / package).rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(tree_of(path)):
             names = [one.name for one in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             called = node.attr if isinstance(node, ast.Attribute) else ""

@@ -40,9 +40,13 @@ def as_it_is(value: Any) -> Any:
 
 def faults(build: Callable[[Any], Any], body: bytes) -> int:
     """How many faults were written down before the document was refused."""
-    with pytest.raises(ValueError, match=r".") as caught:
+    try:
         parsed(build, body, len(body))
-    return caught.value.error_count() if isinstance(caught.value, ValidationError) else 0
+    except ValidationError as refused:
+        return refused.error_count()
+    except ValueError:
+        return 0
+    pytest.fail("was not refused")
 
 
 def repeated(before: str, one: str, after: str, count: int = FLOOD) -> bytes:

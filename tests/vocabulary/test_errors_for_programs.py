@@ -25,6 +25,7 @@ from archipel.transport.messages import RefusedMessage
 from archipel.transport.status import to_status
 from archipel.vocabulary import ArchipelError, BadInput, ErrorCode, NotFound, StorageFull, Thing
 from archipel.vocabulary.remedies import ExcludeSubjects, FreeDiskSpace, ListExperiments, Nothing
+from worlds.source_trees import tree_of
 
 SOURCE = Path(str(archipel.__file__)).parent
 
@@ -112,7 +113,7 @@ def test_a_message_has_no_field_for_them() -> None:
 def values_given() -> Iterator[tuple[str, ast.expr]]:
     """Every ``values=`` of a call in src that is written as a dictionary, and where."""
     for file in sorted(SOURCE.rglob("*.py")):
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        for node in ast.walk(tree_of(file)):
             if isinstance(node, ast.keyword) and node.arg == "values" and isinstance(node.value, ast.Dict):
                 for key in node.value.keys:
                     if key is not None:

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import httpx
 import numpy as np
@@ -33,7 +32,6 @@ from archipel.tensors import Arrays, encode, schema_of
 from archipel.transport.enrolment import EnrolmentRequest, JoinToken, proof_message
 from archipel.vocabulary import Job, StrategyTerms
 from worlds.memory_experiments import MemoryExperiments
-from worlds.new_databases import upgrade_of_a_copy
 from worlds.people import OLGA
 
 
@@ -44,8 +42,7 @@ def settings(**changes: Any) -> ServerSettings:
 
 def make_server(folder: Path, **changes: Any) -> ServerContext:
     """A server that is founded in this folder; ``changes`` are to its settings."""
-    with patch("archipel.server.membership.federation.upgrade", upgrade_of_a_copy):
-        return ServerContext.create(ServerState(folder), settings(**changes), by=OLGA)
+    return ServerContext.create(ServerState(folder), settings(**changes), by=OLGA)
 
 
 @dataclass

@@ -27,6 +27,8 @@ class Listing:
         self._deepest = deepest
         self._real = root.resolve()
         self._known: dict[str, Sequence[tuple[str, int]]] | None = {} if once else None
+        self._reported_in: list[DataIssue] = []
+        self._reported: set[DataIssue] = set()
 
     def files(self, pattern: str, problems: list[DataIssue]) -> Iterator[str]:
         """Places of the files that match, sorted folder by folder.
@@ -73,7 +75,7 @@ class Listing:
                     yield from self._walk(inner, parts, problems, wanted)
                 else:
                     cause = f"is {self._deepest} folders deep or more; what is below it is not read"
-                    _report(problems, f"{inner[:40]}...", cause, "move the files that are needed up")
+                    self._report(problems, f"{inner[:40]}...", cause, "move the files that are needed up")
             return
         for inner, kind in self._entries(place, head, problems):
             if rest and kind == stat.S_IFDIR:
@@ -96,13 +98,13 @@ class Listing:
             return
         except OSError as error:
             cause = f"cannot be listed ({error.strerror})"
-            _report(problems, place or self.root.name, cause, "give the site's user permission to read it")
+            self._report(problems, place or self.root.name, cause, "give the site's user permission to read it")
             return
         for name, kind in names:
             inner = f"{place}/{name}" if place else name
             if not name.isascii() and any(0xD800 <= ord(letter) <= 0xDFFF for letter in name):
                 shown = inner.encode("utf-8", "backslashreplace").decode()
-                _report(problems, shown, "has a name that is not UTF-8", "rename it")
+                self._report(problems, shown, "has a name that is not UTF-8", "rename it")
             elif kind == stat.S_IFLNK:
                 yield inner, self._kind_behind(inner, problems)
             else:
@@ -125,18 +127,27 @@ class Listing:
             real = path.resolve()
             if not real.is_relative_to(self._real):
                 remedy = f"replace it by a copy of its target in {Path(place).parent.as_posix()}/"
-                _report(problems, place, "is a link to a place outside the dataset", remedy)
+                self._report(problems, place, "is a link to a place outside the dataset", remedy)
                 return 0
             self.links.add(place)
             return stat.S_IFMT(real.stat().st_mode)
         except (OSError, RuntimeError):
-            _report(
+            self._report(
                 problems,
                 place,
                 "is a link to a file that does not exist",
                 "fetch the file (git-annex: git annex get), or remove it",
             )
             return 0
+
+    def _report(self, problems: list[DataIssue], thing: str, cause: str, remedy: str) -> None:
+        """Add a problem that is not among these, without a comparison to each of thousands, one for a broken link."""
+        if problems is not self._reported_in or len(problems) != len(self._reported):
+            self._reported_in, self._reported = problems, set(problems)
+        problem = DataIssue(thing=thing, cause=cause, remedy=remedy)
+        if problem not in self._reported:
+            self._reported.add(problem)
+            problems.append(problem)
 
 
 @lru_cache(maxsize=256)
@@ -152,9 +163,3 @@ def _kind(entry: os.DirEntry[str]) -> int:
     if entry.is_symlink():
         return stat.S_IFLNK
     return stat.S_IFDIR if entry.is_dir(follow_symlinks=False) else 0
-
-
-def _report(problems: list[DataIssue], thing: str, cause: str, remedy: str) -> None:
-    problem = DataIssue(thing=thing, cause=cause, remedy=remedy)
-    if problem not in problems:
-        problems.append(problem)

@@ -144,7 +144,8 @@ def _forget(package: str) -> None:
     sys.meta_path[:] = [
         finder for finder in sys.meta_path if not (isinstance(finder, _PlanFinder) and finder.package == package)
     ]
-    for name in [name for name in sys.modules if name == package or name.startswith(f"{package}.")]:
+    inside = f"{package}."
+    for name in [name for name in sys.modules if name == package or name.startswith(inside)]:
         del sys.modules[name]
 
 

@@ -306,8 +306,9 @@ class TorchPlan(Plan):
         return network
 
     def _fresh_network(self, seed: int) -> torch.nn.Module:
+        # Only the generator that is set back: ``torch.manual_seed`` would leave those of accelerators changed.
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)
             return self.build_model()
 
     def _setting(self, name: str, context: Context) -> int:

@@ -16,6 +16,14 @@ from archipel.data.formats.unclear_folders import why_no_layout
 from archipel.vocabulary import BadInput
 
 
+@pytest.fixture
+def tmp_path(tmp_path):
+    """Alone in its folder: what lies beside it is searched too, and beside a test's folder lie those of all tests."""
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    return alone
+
+
 def planted(root, *places):
     for number, place in enumerate(places):
         nifti(root / f"{place}.nii.gz", intensities(number))
