@@ -104,7 +104,7 @@ def history(
         typer.echo(json.dumps([event.model_dump(mode="json") for event in events]))
         return
     for event in events:
-        typer.echo(f"{readable(event.at)}  {event_line(event)}")
+        typer.echo(f"{readable(event.at)}  {readable(event_line(event))}")
 
 
 @app.command()

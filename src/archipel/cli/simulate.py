@@ -74,6 +74,7 @@ def simulate(
     # Before anything loads numpy: as many threads as a hospital's worker has, and as each of --workers has.
     os.environ.update(thread_variables(limits.threads))
     from archipel.plans import draft, load_own, package
+    from archipel.plans.loading import own_line_named
     from archipel.simulation import simulate as run
     from archipel.simulation import train_pooled
     from archipel.simulation.scores import model_scores, scores
@@ -110,7 +111,11 @@ def simulate(
         start_from=start,
         limits=limits,
     )
-    with tempfile.TemporaryDirectory(prefix="archipel-simulation-") as place, plan_heard():
+    with (
+        tempfile.TemporaryDirectory(prefix="archipel-simulation-") as place,
+        plan_heard(),
+        own_line_named(drafted.plan),
+    ):
         made = drafted.initial_model, specs, Path(place)
         store = asyncio.run(run(drafted.job, drafted.plan, *made, frozen=drafted.frozen, workers=workers))
         if not as_json:
