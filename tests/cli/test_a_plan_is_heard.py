@@ -32,6 +32,20 @@ class Warns(Plan):
 
 
 @pytest.mark.processes
+def test_an_error_of_a_plan_is_one_line_that_names_the_line_of_the_plan(tmp_path: Path) -> None:
+    text = PLAN.replace("return TrainingResult()", 'return {}["rate"]')
+    (tmp_path / "plan.py").write_text(text)
+    (tmp_path / "data" / "a").mkdir(parents=True)
+    np.savez(tmp_path / "data" / "a" / "table.npz", x=np.ones((8, 2)), y=np.zeros(8), subject=[*"abcdefgh"])
+    done = subprocess.run(
+        [sys.executable, "-m", "archipel", "simulate", "plan.py", "data"], cwd=tmp_path, capture_output=True, text=True
+    )
+    line = text[: text.index("return {}")].count("\n") + 1
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1] == f"error: plan.py:{line}: KeyError: 'rate'; fix the plan"
+
+
+@pytest.mark.processes
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_what_a_plan_warns_of_is_shown(tmp_path: Path, workers: str) -> None:
     (tmp_path / "plan.py").write_text(PLAN)

@@ -93,7 +93,12 @@ def test_one_of_two_plans_is_chosen_by_name(tmp_path):
         ),
         (
             "needs = DataNeeds(kind='arrays'); selection = Selection(metric='dice', better='higher')",
-            "its selection is not one of its validation metrics",
+            "its selection dice is not one of its validation metrics; declare the metric in validation",
+        ),
+        (
+            "needs = DataNeeds(kind='arrays'); validation = (MetricSpec(name='dice', better='higher'),); "
+            "selection = Selection(metric='dicee', better='higher')",
+            "its selection dicee is not one of its validation metrics; select by a name in validation: dice",
         ),
     ],
 )
@@ -174,7 +179,12 @@ def test_utf_8_text_of_any_system_loads(tmp_path, harmless):
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        ("import numpyy\n", r"plan\.py:1: ModuleNotFoundError: No module named 'numpyy'; fix the plan"),
+        (
+            "import numpyy\n",
+            r"plan\.py:1: .* named 'numpyy'; correct the name, or install .*: pip install numpyy$",
+        ),
+        ("import sksurv\n", r"plan\.py:1: .*: pip install scikit-survival$"),
+        ("import archipel.plan\n", r"plan\.py:1: ModuleNotFoundError: .* 'archipel.plan'; fix the plan"),
         ("\nraise RuntimeError('boom\\n  twice')\n", r"plan\.py:2: RuntimeError: boom twice; fix"),
         ("raise KeyError\n", r"plan\.py:1: KeyError; fix"),
         (
@@ -183,7 +193,14 @@ def test_utf_8_text_of_any_system_loads(tmp_path, harmless):
             r"plan\.py:3: HyperParameter: .*; fix the plan",
         ),
     ],
-    ids=["a misspelt module", "an error", "no text", "a default outside its bounds"],
+    ids=[
+        "a misspelt module",
+        "not installed",
+        "archipel has no such module",
+        "an error",
+        "no text",
+        "a default outside its bounds",
+    ],
 )
 def test_an_author_is_told_in_one_sentence_what_the_plan_raised_and_where(tmp_path, body, words):
     path = write(tmp_path, body + TINY + CLASS.format("Mine", "Plan"))
@@ -198,6 +215,20 @@ def drafted(path: Path, **terms: object) -> None:
     entry = RosterEntry(site="a", identity_key="ed25519:" + "0" * 64, dataset="d")
     draft(path, experiment="e", roster=[entry], server_key=entry.identity_key, terms=RoundTerms(rounds=1, quorum=1),
           **terms)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("returned", "words"),
+    [
+        ("None", "initial_model: returns NoneType, not a dictionary of arrays; return numpy arrays by their names"),
+        ("{'bias': 0.0}", "initial_model, bias: is float, not a numpy array; return numpy arrays by their names"),
+    ],
+)
+def test_an_initial_model_of_other_things_than_arrays_is_refused(tmp_path, returned, words):
+    first = f"    def initial_model(self, seed):\n        return {returned}\n"
+    path = write(tmp_path, TINY + CLASS.format("Mine", "Plan") + first)
+    with pytest.raises(BadInput, match=words):
+        drafted(path)
 
 
 def test_what_a_plan_raises_for_its_initial_model_is_said_with_its_line(tmp_path):

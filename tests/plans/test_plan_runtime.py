@@ -189,6 +189,33 @@ def test_a_metric_that_is_nan_or_undeclared_is_refused(tmp_path, monkeypatch, re
     assert caught.value.code is code
 
 
+def test_a_method_that_returns_another_thing_than_a_result_is_named(tiny, monkeypatch):
+    plan, job, runtime = tiny
+    monkeypatch.setattr(plan, "train", lambda model, context: None)
+    with pytest.raises(ArchipelError, match=r"method train: returned NoneType; return TrainingResult") as caught:
+        train(runtime, task_for(job), tensor_file(plan))
+    assert caught.value.code is ErrorCode.PLAN_ERROR
+    monkeypatch.setattr(plan, "evaluate", lambda models, context: 0.5)
+    with pytest.raises(ArchipelError, match=r"method evaluate: returned float; return a MetricSum by the name"):
+        train(runtime, task_for(job), tensor_file(plan))
+
+
+def test_a_method_that_a_plan_does_not_define_is_named(tiny, monkeypatch):
+    plan, job, runtime = tiny
+    monkeypatch.setattr(type(plan), "train", Plan.train)
+    words = r"plan TinyPlan: does not define train; add the method train\(self, model, context\)"
+    with pytest.raises(ArchipelError, match=words) as caught:
+        train(runtime, task_for(job), tensor_file(plan))
+    assert caught.value.code is ErrorCode.PLAN_ERROR
+
+
+def test_a_hyper_parameter_that_is_not_declared_is_named_beside_those_that_are(tiny, monkeypatch):
+    plan, job, runtime = tiny
+    monkeypatch.setattr(plan, "train", lambda model, context: context.number("rate"))
+    with pytest.raises(KeyError, match=r"no hyper-parameter rate; declared are: learning_rate, steps"):
+        train(runtime, task_for(job), tensor_file(plan))
+
+
 def test_a_frame_of_another_model_is_refused(tiny):
     _, job, runtime = tiny
     other = memoryview(encode({"weight": np.zeros(8)}))

@@ -112,7 +112,7 @@ def events(
         typer.echo(json.dumps([event.model_dump(mode="json") for event in happened]))
         return
     for event in happened:
-        typer.echo(f"{readable(event.at)}  {event_line(event)}")
+        typer.echo(f"{readable(event.at)}  {readable(event_line(event))}")
 
 
 @app.command()

@@ -74,6 +74,7 @@ def simulate(
     # Before anything loads numpy: as many threads as a hospital's worker has, and as each of --workers has.
     os.environ.update(thread_variables(limits.threads))
     from archipel.plans import draft, load_own, package
+    from archipel.plans.loading import own_line_named
     from archipel.simulation import simulate as run
     from archipel.simulation import train_pooled
     from archipel.simulation.scores import model_scores, scores
@@ -112,7 +113,11 @@ def simulate(
     )
     if baselines and drafted.job.local is not None:
         typer.echo("no ensemble: a part of each local model stays at its site", err=True)
-    with tempfile.TemporaryDirectory(prefix="archipel-simulation-") as place, plan_heard():
+    with (
+        tempfile.TemporaryDirectory(prefix="archipel-simulation-") as place,
+        plan_heard(),
+        own_line_named(drafted.plan),
+    ):
         made = drafted.initial_model, specs, Path(place)
         going = run(drafted.job, drafted.plan, *made, frozen=drafted.frozen, local=drafted.local, workers=workers)
         store = asyncio.run(going)

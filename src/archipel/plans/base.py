@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from archipel.data import SubjectSet
 from archipel.vocabulary import (
+    ArchipelError,
     BadInput,
     DataNeeds,
     ErrorCode,
@@ -73,6 +74,9 @@ class Context:
 
     def number(self, name: str) -> float:
         """A numeric hyper-parameter's value in this round. Raises KeyError when the plan declares none so named."""
+        if name not in self.arguments:
+            declared = ", ".join(self.arguments) or "none"
+            raise KeyError(f"the plan declares no hyper-parameter {name}; declared are: {declared}")
         return float(self.arguments[name])
 
     def generator(self, *parts: object) -> np.random.Generator:
@@ -133,7 +137,7 @@ class Plan:
 
         It takes no hyper-parameters: these may change between rounds, a model's names and shapes may not.
         """
-        raise NotImplementedError("a plan must define initial_model(seed)")
+        raise _not_defined(self, "initial_model", "seed")
 
     def partition(self, name: str, array: Array) -> Part:
         """The part of the model to which a tensor belongs, by its name, type and shape; here: everything is sent.
@@ -146,11 +150,11 @@ class Plan:
 
     def prepare(self, training: SubjectSet, validation: SubjectSet, context: Context) -> None:
         """Read what training needs into memory, once."""
-        raise NotImplementedError("a plan must define prepare(training, validation, context)")
+        raise _not_defined(self, "prepare", "training, validation, context")
 
     def train(self, model: Model, context: Context) -> TrainingResult:
         """Train for one round, changing the model's arrays in place."""
-        raise NotImplementedError("a plan must define train(model, context)")
+        raise _not_defined(self, "train", "model, context")
 
     def evaluate(self, models: Sequence[Mapping[str, Array]], context: Context) -> dict[str, MetricSum]:
         """Metric sums over the validation subjects for one model, or for the ensemble of several.
@@ -188,3 +192,8 @@ class Plan:
     def arguments(cls, given: Mapping[str, Value] | None = None) -> dict[str, Value]:
         """Every hyper-parameter's value: given or default. Raises BadInput for unknown names and broken bounds."""
         return check_arguments(cls.hyper_parameters, given or {})
+
+
+def _not_defined(plan: Plan, method: str, arguments: str) -> ArchipelError:
+    cause, remedy = f"does not define {method}", f"add the method {method}(self, {arguments}) to the class"
+    return ArchipelError(Thing("plan", type(plan).__name__), cause, remedy, code=ErrorCode.PLAN_ERROR)

@@ -6,11 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypedDict, Unpack
 
+import numpy as np
 from pydantic import ValidationError
 
+from archipel.plans.base import Model
 from archipel.plans.loading import load_own, plan_errors_named
 from archipel.plans.packaging import PackagedPlan, package
 from archipel.plans.partition import parts_of
+from archipel.plans.source import bad_plan
 from archipel.plans.starting_model import StartingModel
 from archipel.tensors import blob_hash, encode, schema_of
 from archipel.vocabulary import (
@@ -86,7 +89,7 @@ def draft(
         _check_fraction(further["validation_fraction"])
     loaded = load_own(packaged)
     with plan_errors_named(packaged):
-        model = loaded.initial_model(seed)
+        model = _model_of_arrays(loaded.initial_model(seed))
     if start_from is not None:
         model = start_from.fitted(schema_of(model))
     with plan_errors_named(packaged):
@@ -123,13 +126,26 @@ def draft(
         )
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or experiment
+        where = ".".join(str(part) for part in first["loc"])
         raise BadInput(
-            Thing.worded(f"job {experiment}: {where}", experiment=experiment, where=where),
-            str(first["msg"]),
+            Thing.worded(f"job {experiment}: {where}", experiment=experiment, where=where)
+            if where
+            else Thing("job", experiment),
+            str(first["msg"]).removeprefix("Value error, "),
             "fix it and create the job again",
         ) from error
     return Draft(job, packaged, tensor_file, frozen, local)
+
+
+def _model_of_arrays(model: Model) -> Model:
+    """The model that a plan made, when it is a dictionary of named arrays; numbers such as ``0.0`` are not."""
+    thing, remedy = "initial_model", 'return numpy arrays by their names, such as {"bias": np.zeros(1)}'
+    if not isinstance(model, dict):
+        raise bad_plan(thing, f"returns {type(model).__name__}, not a dictionary of arrays", remedy)
+    for name, array in model.items():
+        if not isinstance(array, np.ndarray):
+            raise bad_plan(f"{thing}, {name}", f"is {type(array).__name__}, not a numpy array", remedy)
+    return model
 
 
 def _check_seed(seed: int) -> None:

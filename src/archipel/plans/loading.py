@@ -28,6 +28,7 @@ from archipel.plans.packaging import PackagedPlan, check_declarations, explain, 
 from archipel.plans.source import bad_plan
 from archipel.tensors import blob_hash
 from archipel.vocabulary import ArchipelError
+from archipel.vocabulary.packages import pip_install
 
 _LOADING = threading.RLock()
 _MOST_CAUSES = 20
@@ -94,6 +95,18 @@ def plan_errors_named(packaged: PackagedPlan) -> Iterator[None]:
         raise bad_plan(thing, cause, _remedy(error, packaged.files)) from error
 
 
+@contextmanager
+def own_line_named(packaged: PackagedPlan) -> Iterator[None]:
+    """``plan_errors_named`` for errors that passed through a line of the plan; others keep their trace."""
+    try:
+        yield
+    except Exception as error:
+        if plan_line_of(error, packaged.files) is None:
+            raise
+        with plan_errors_named(packaged):
+            raise
+
+
 def _said(error: Exception) -> str:
     if isinstance(error, ValidationError):
         first = error.errors()[0]
@@ -110,6 +123,8 @@ def _remedy(error: Exception, files: PlanFiles) -> str:
             return f"add {own.replace('.', '/')}.py to the plan's folder, and give that folder"
         if any(_module(path).split(".")[0] == package for path in files.texts):
             return f"import a file of the plan with a dot: from .{error.name} import ..."
+        if package != "archipel":
+            return f"correct the name, or install the package here: {pip_install([package])}"
     return "fix the plan"
 
 

@@ -155,7 +155,10 @@ def check_declarations(plan: Plan) -> None:
     if selection is not None and (
         not isinstance(selection, Selection) or selection.metric not in {spec.name for spec in plan.validation}
     ):
-        raise bad_plan(thing, "its selection is not one of its validation metrics", "select by a name in validation")
+        named = f" {selection.metric}" if isinstance(selection, Selection) else ""
+        known = ", ".join(spec.name for spec in plan.validation)
+        remedy = f"select by a name in validation: {known}" if known else "declare the metric in validation"
+        raise bad_plan(thing, f"its selection{named} is not one of its validation metrics", remedy)
 
 
 def _check_activation(plan: type[Plan]) -> None:

@@ -172,6 +172,8 @@ class PlanRuntime:
             self.plan.restore(kept if continues else {})
             trained = self._one_pass(training_pass, arrays, own)
             kept = self.plan.state() if continues else {}
+        if not isinstance(trained, TrainingResult):
+            raise _wrong_return("train", trained, "return TrainingResult(metrics={...})")
         metrics = _declared(trained.metrics, self.job.metrics, "train")
         keeps = bytes(own_file) + (encode(kept) if continues and not alone else b"")
         return Outcome(self._samples, metrics, validation, keeps or None)
@@ -201,6 +203,8 @@ class PlanRuntime:
         tensor_files = ReadInTurn(len(models), read)
         metrics = _finite_or_error(lambda: self.plan.evaluate(tensor_files, self._context(training_pass)))
         _wait_for_devices()
+        if not isinstance(metrics, Mapping):
+            raise _wrong_return("evaluate", metrics, "return a MetricSum by the name of each metric")
         return Outcome(self._samples, validation=_declared(metrics, self.job.validation, "evaluate"))
 
     def _context(self, one: TrainingPass) -> Context:
@@ -351,6 +355,11 @@ def _declared(found: Mapping[str, MetricSum], specs: Sequence[MetricSpec], where
         if name not in names:
             raise _plan_error(f"{where} reports metric {name}", f"declare it; the job has {', '.join(names) or 'none'}")
     return {spec.name: spec.checked(found[spec.name].finished()) for spec in specs if spec.name in found}
+
+
+def _wrong_return(method: str, returned: object, remedy: str) -> ArchipelError:
+    cause = f"returned {type(returned).__name__}"
+    return ArchipelError(f"the plan's method {method}", cause, remedy, code=ErrorCode.PLAN_ERROR)
 
 
 def _plan_error(thing: str, remedy: str) -> ArchipelError:
