@@ -239,3 +239,11 @@ def test_the_time_in_a_head_of_another_party_moves_no_cursor_and_begins_no_line(
     for other in (head, head.model_copy(update={"number": 2})):
         said = str(HeadFault(kept=head, shown=other))
         assert said.isprintable() and "now\\x1b[2J\\nall is well" in said
+
+
+@pytest.mark.parametrize(
+    "body", [{}, {"z": 2.0, "a": {"ß": ['"\\', None, True, 1e-7]}, "at": "x", "previous": 3}, {"body": {"hash": ""}}]
+)
+def test_a_line_is_hashed_as_its_canonical_document(body: dict[str, Any]) -> None:
+    for line in written([body, body]):
+        assert line.fits_its_hash() and line.body == body

@@ -48,6 +48,16 @@ def test_a_tiny_plan_trains_validates_and_keeps_its_state(tiny):
     assert trained["steps_taken"] == 5 and trained["steps_taken"].dtype == np.int64
 
 
+def test_a_model_that_is_trained_in_place_gives_the_same_bytes(tiny, tmp_path):
+    plan, job, runtime = tiny
+    outcome, beside = train(runtime, task_for(job), tensor_file(plan))
+    again = PlanRuntime(load(TINY), job, "site-a", tmp_path, runtime.cohort)
+    again.prepare()
+    memory = memoryview(bytearray(tensor_file(plan)))
+    assert again.train(task_for(job), memory, memory, None) == outcome
+    assert bytes(memory) == bytes(beside)
+
+
 def test_the_same_task_gives_the_same_bytes_in_a_worker_that_was_restarted(tiny, tmp_path):
     plan, job, runtime = tiny
     first, one = train(runtime, task_for(job), tensor_file(plan))

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from clip import Clip
 
-from archipel.tasks import seal
+from archipel.privacy import Addend
+from archipel.tasks import reusable_file, seal
 from archipel.tensors import Array, blob_hash, decode, encode, schema_of
-from archipel.vocabulary import BadInput, TensorSpec
+from archipel.vocabulary import BadInput, TensorSchema, TensorSpec
 
 DRAW = np.random.default_rng(5)
 GIVEN = {"a": DRAW.normal(size=(40, 5)).astype("float32"), "b": DRAW.normal(size=17)}
@@ -62,6 +63,41 @@ def test_a_plan_that_writes_between_the_passes_does_not_get_past_the_bound(tmp_p
     found = sealed(tmp_path, Raced(0.5), result=memory)
     assert bytes(memory) != encode(RESULT), "the plan did write"
     assert norm(found) == pytest.approx(0.5, rel=1e-5)
+
+
+def test_a_step_measures_what_was_written_whatever_the_plan_writes_meanwhile(tmp_path: Path) -> None:
+    memory = bytearray(encode(RESULT))
+
+    class Raced(Clip):
+        def measure(self, leaf: TensorSpec, start: int, delta: Array) -> None:
+            memory[-4 * 150 :] = np.full(150, 1e9, "float32").tobytes()
+            super().measure(leaf, start, delta)
+
+    step = Raced(0.5)
+    found = sealed(tmp_path, step, result=memory, chunk_elements=5)
+    assert step.report()["update_norm"].mean() > 1e9, "the plan did write"
+    assert norm(found) == pytest.approx(0.5, rel=1e-5)
+
+
+@pytest.mark.parametrize("steps", [(), (Clip(0.5),)])
+def test_an_earlier_rounds_longer_file_is_written_over(tmp_path: Path, steps: tuple[Clip, ...]) -> None:
+    spare = reusable_file(tmp_path / "x.frame")
+    spare.write_bytes(b"?" * 10_000)
+    number = spare.stat().st_ino
+    sealed(tmp_path, *steps)
+    assert (tmp_path / "x.frame").stat().st_ino == number
+
+
+def test_without_steps_each_piece_of_an_addend_is_copied_once(tmp_path: Path) -> None:
+    weighted = TensorSchema.of([spec.model_copy(update={"dtype": "float64"}) for spec in SCHEMA.tensors])
+    file = tmp_path / "x.frame"
+    reusable_file(file).write_bytes(b"?" * 10_000)
+    number = reusable_file(file).stat().st_ino
+    digest = seal(SCHEMA, memoryview(encode(RESULT)), file, addend=lambda: Addend(weighted, 3.0, {}), chunk_elements=7)
+    assert digest == blob_hash(file.read_bytes())
+    for name, numbers in decode(file.read_bytes()).items():
+        np.testing.assert_array_equal(numbers, RESULT[name].astype(float) * 3.0)
+    assert [(path, path.stat().st_ino) for path in tmp_path.iterdir()] == [(file, number)]
 
 
 def test_an_update_that_no_norm_can_bound_does_not_leave(tmp_path: Path) -> None:

@@ -112,7 +112,7 @@ def test_a_released_text_is_kept_once_and_only_so_many_of_one_task(
 def test_researchers_see_that_a_site_works_on_its_task(federation: ServerContext, enrolled: Applicant) -> None:
     kept = store(federation, enrolled, "higher")
     before = len(federation.registry.journal())
-    kept.accepted(opened(kept), "berlin")
+    kept.heard(opened(kept), ["berlin"], ())
     newest = views.events(federation.database, "first", 0)[-1]
     assert newest.body == TaskAccepted(site="berlin", **KEY)
     assert len(federation.registry.journal()) == before + 1, "only the round's opening is a line of the journal"

@@ -17,7 +17,7 @@ import pytest
 
 from archipel.governance import job_hash, record_hash
 from archipel.privacy import update_schema
-from archipel.rounds import Delivered
+from archipel.rounds import Delivered, Delivery
 from archipel.rounds.experiment_store import Opened
 from archipel.rounds.stages import Stage
 from archipel.server.experiments import views
@@ -248,7 +248,7 @@ class Server:
         delivered = await self.fleet.events.get()
         assert isinstance(delivered, Delivered)
         assert delivered.tensor_file is not None and delivered.tensor_file.read_bytes() == FRAME
-        self.store.delivered(self.update.key, "berlin", delivered.update, delivered.tensor_file)
+        self.store.heard(self.update.key, (), [Delivery("berlin", delivered.update, delivered.tensor_file)])
         delivered.settled.set_result(None)
 
     def interruptions(self) -> list[str]:

@@ -62,5 +62,6 @@ async def test_an_update_is_sent_in_the_messages_that_the_server_takes(with_tabl
     assert (start.update, start.offset) == (update, CHUNK)
     assert start.head is not None
     assert JournalHead.model_validate(start.head).is_signed_by(with_table.identity.public)
+    store.keep_sent()
     with with_table.database.read() as connection:
         assert connection.scalar(select(schema.tasks.c.state)) == "sent"

@@ -258,3 +258,49 @@ async def test_half_a_state_is_removed(bench: Bench, monkeypatch: pytest.MonkeyP
     with pytest.raises(StorageFull):
         bench.store.keep(bench.task(), await bench._train(bench.task()))
     assert list(bench.site.tensor_files.iterdir()) == []
+
+
+def lines_from_the_task(bench: Bench) -> list[str]:
+    """The lines of the journal from the first task on."""
+    found = [line.kind for line in journal.lines(bench.site.database)]
+    return found[found.index("task-accepted") :]
+
+
+@pytest.mark.parametrize("named", [True, False])
+async def test_that_an_update_was_sent_is_kept_with_the_result_of_its_round(bench: Bench, named: bool) -> None:
+    await bench.handler(bench.task())
+    bench.store.sent(bench.task().key)
+    assert lines_from_the_task(bench) == ["task-accepted", "update-made"]
+    bench.close(bench.task(), named=named)
+    bench.store.keep_sent()
+    assert lines_from_the_task(bench) == ["task-accepted", "update-made", "update-sent", "round-closed"]
+
+
+async def test_an_update_whose_round_goes_on_is_kept_as_sent_by_itself(bench: Bench) -> None:
+    await bench.handler(bench.task())
+    bench.store.sent(bench.task().key)
+    for _ in range(2):
+        bench.store.keep_sent()
+    assert lines_from_the_task(bench) == ["task-accepted", "update-made", "update-sent"]
+    bench.close(bench.task(), named=True)
+    assert lines_from_the_task(bench) == ["task-accepted", "update-made", "update-sent", "round-closed"]
+
+
+@pytest.mark.parametrize(("named", "proof"), [(True, ["update-sent"]), (False, [])])
+async def test_a_result_proves_that_an_agent_which_was_killed_had_sent_the_update(
+    bench: Bench, named: bool, proof: list[str]
+) -> None:
+    await bench.handler(bench.task())
+    bench.store.sent(bench.task().key)
+    bench.store = SiteTaskStore(bench.site)
+    bench.close(bench.task(), named=named)
+    assert lines_from_the_task(bench) == ["task-accepted", "update-made", *proof, "round-closed"]
+
+
+@pytest.mark.parametrize("named", [True, False])
+async def test_a_result_that_comes_before_the_answer_to_an_upload(bench: Bench, named: bool) -> None:
+    await bench.handler(bench.task())
+    bench.close(bench.task(), named=named)
+    bench.store.sent(bench.task().key)
+    bench.store.keep_sent()
+    assert sorted(lines_from_the_task(bench)) == ["round-closed", "task-accepted", "update-made", "update-sent"]

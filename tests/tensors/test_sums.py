@@ -66,6 +66,22 @@ def test_finite_numbers_whose_sum_is_not_are_no_model(tmp_path, chunk):
     np.testing.assert_allclose(decode((tmp_path / "out").read_bytes())["w"][3], (1e307 + 1.7e308 / 1.1) / 3)
 
 
+@pytest.mark.parametrize("chunk", [2, 100])
+@pytest.mark.parametrize("kind", ["float16", "float32", "float64"])
+def test_the_first_update_that_is_not_finite_is_named(tmp_path: Path, kind: str, chunk: int) -> None:
+    trees = [{"u": np.ones(3, kind), "w": np.ones(5, kind)} for _ in range(4)]
+    trees[2]["w"][1] = np.inf
+    trees[1]["w"][1] = -np.inf
+    trees[3]["w"][0] = np.nan
+    paths = [tmp_path / str(index) for index in range(4)]
+    for path, tree in zip(paths, trees, strict=True):
+        path.write_bytes(encode(tree))
+    for place, at_fault in ((paths, 1), ([paths[0], *paths[2:]], 1), ([paths[0], paths[3]], 1), (paths[2:], 0)):
+        with pytest.raises(NotFiniteUpdate) as found:
+            fold(schema_of(trees[0]), place, [3.0] * len(place), tmp_path / "out", chunk=chunk)
+        assert (found.value.index, found.value.tensor) == (at_fault, "w")
+
+
 def test_a_frame_that_ends_early_is_an_error_and_not_a_wrong_mean(tmp_path):
     tree = {"w": np.ones(100, "float32")}
     (tmp_path / "a").write_bytes(encode(tree)[:-8])

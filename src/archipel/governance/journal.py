@@ -112,11 +112,17 @@ def append(connection: Connection, table: Table, kind: str, body: Mapping[str, J
     newest, insertion = _statements(table)
     last = connection.execute(newest).first()
     number, previous = (last.number + 1, last.hash) if last else (1, GENESIS)
-    draft = JournalEntry(number=number, at=utc_now(), kind=kind, body=dict(body), previous=previous, hash=GENESIS)
-    entry = draft.model_copy(update={"hash": draft.expected_hash()})
-    row = entry.model_dump(mode="json") | {"body": canonical(body).decode()}
-    connection.execute(insertion, row)
-    return entry
+    at, text = utc_now(), canonical(body)
+    hashed = document_hash(_line(number, at, kind, text, previous))
+    row = {"number": number, "at": at, "kind": kind, "previous": previous, "hash": hashed}
+    connection.execute(insertion, row | {"body": text.decode()})
+    return JournalEntry.model_validate(row | {"body": dict(body)})
+
+
+def _line(number: int, at: str, kind: str, body: bytes, previous: str) -> bytes:
+    """What ``JournalEntry.expected_hash`` hashes, from a body that is canonical already: the same bytes."""
+    before, after = canonical({"at": at}), canonical({"kind": kind, "number": number, "previous": previous})
+    return before[:-1] + b',"body":' + body + b"," + after[1:]
 
 
 @lru_cache
@@ -134,10 +140,10 @@ def entries(connection: Connection, table: Table, after: int = 0) -> Iterable[Jo
 
 def head(connection: Connection, table: Table, owner: str) -> JournalHead:
     """The journal's unsigned head now; number 0 when it is empty."""
-    last = connection.execute(select(table).order_by(table.c.number.desc()).limit(1)).mappings().first()
+    last = connection.execute(_statements(table)[0]).first()
     if last is None:
         return JournalHead(owner=owner, number=0, hash=GENESIS, at=utc_now())
-    return JournalHead(owner=owner, number=last["number"], hash=last["hash"], at=utc_now())
+    return JournalHead(owner=owner, number=last.number, hash=last.hash, at=utc_now())
 
 
 def sign_head(key: IdentityKey, unsigned: JournalHead) -> JournalHead:

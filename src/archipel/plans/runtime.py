@@ -148,7 +148,8 @@ class PlanRuntime:
             self.freeze(memoryview(written[0]))
 
     def train(self, task: Task, model: memoryview, result: memoryview, state: bytes | None) -> Outcome:
-        """Train the ``model`` tensor file into the writable ``result`` tensor file of the same size.
+        """Train the ``model`` tensor file into the writable ``result`` tensor file of the same size. If they are the
+        same object, it is trained in place and copied nowhere.
 
         A TRAIN task validates the incoming model first and makes one pass; a LOCAL task makes all its passes with
         the same seeds and optimiser treatment, from a fresh optimiser. ``state`` is what the site kept, see
@@ -161,7 +162,8 @@ class PlanRuntime:
         own_file = bytearray(given or b"")
         own = self._own(memoryview(own_file), writable=True)
         self._check_parts(views(self.job.tensors, model), own)
-        result[:] = model
+        if model is not result:
+            result[:] = model
         arrays = views(self.job.tensors, result, writable=True)
         kept: Mapping[str, Array] = {} if alone or optimiser is None else decode(optimiser)
         continues = self.job.optimiser_state is OptimiserState.CONTINUE_LOCAL

@@ -7,7 +7,15 @@ and plans cannot tell whether the fleet is deployed or simulated.
 from archipel.rounds.accounting import check_releases, check_what_leaves
 from archipel.rounds.attempts import check_attempts_left
 from archipel.rounds.early_end import ASKED_FOR, check_can_finish
-from archipel.rounds.experiment_store import ExperimentProgress, ExperimentStore, Kept, Opened, SiteRecord, StageRecord
+from archipel.rounds.experiment_store import (
+    Delivery,
+    ExperimentProgress,
+    ExperimentStore,
+    Kept,
+    Opened,
+    SiteRecord,
+    StageRecord,
+)
 from archipel.rounds.fleet import Accepted, Delivered, Failed, Fleet, FleetEvent, Lost, Nudged, Returned
 from archipel.rounds.loop import ExperimentLoop
 from archipel.rounds.memory_store import MemoryExperimentStore, model_path
@@ -37,6 +45,7 @@ __all__ = [
     "SITE_TABLE",
     "Accepted",
     "Delivered",
+    "Delivery",
     "ExperimentLoop",
     "ExperimentProgress",
     "ExperimentState",

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from archipel.rounds.stages import Stage
 from archipel.vocabulary import Failure, Hash, MetricSum, Record, RoundClosed, Task, TaskKey, Update, Value
@@ -97,6 +97,14 @@ class ExperimentProgress:
     best_round: int | None = None
 
 
+class Delivery(NamedTuple):
+    """A site's update that has arrived whole, with its tensor file if it has one."""
+
+    site: str
+    update: Update
+    tensor_file: Path | None
+
+
 NO_MEMORY: Mapping[str, Kept] = MappingProxyType({})
 
 
@@ -118,17 +126,16 @@ class ExperimentStore(Protocol):
     def open(self, opened: Opened) -> None:
         """A stage's attempt begins."""
 
-    def accepted(self, key: TaskKey, site: str) -> None:
-        """A site works on its task. This is for display; nothing follows from it."""
-
     def awaiting(self, sites: Mapping[str, float], away: Sequence[str]) -> None:
         """The loop waits for sites that are not connected, so many seconds each; not for those that are ``away``.
 
         This is for display; nothing follows from it.
         """
 
-    def delivered(self, key: TaskKey, site: str, update: Update, tensor_file: Path | None) -> None:
-        """A site's update counts from now on."""
+    def heard(self, key: TaskKey, working: Sequence[str], delivered: Sequence[Delivery]) -> None:
+        """The updates of some sites count from now on, and others work on their task, which is for display: nothing
+        follows from it. All of this is kept or nothing.
+        """
 
     def failed(self, key: TaskKey, site: str, failure: Failure) -> None:
         """A site's part failed."""
@@ -146,11 +153,11 @@ class ExperimentStore(Protocol):
         result: Path | None,
         local: dict[str, Path],
         memory: Mapping[str, Kept] = NO_MEMORY,
-    ) -> None:
+    ) -> tuple[str, ...]:
         """The attempt ends: its record, the new model (``result``) and each site's own model (``local``) are kept.
 
         ``memory`` is what the strategy keeps from now on, in place of what it kept before; it counts if and only if
-        the round does.
+        the round does. Returns the sites that are invited now.
         """
 
     def stall(self, reason: str) -> None:

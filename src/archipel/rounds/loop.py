@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import structlog
 
 from archipel.rounds.absences import Waiting, absent, never_complete, short_since, waiting_in
-from archipel.rounds.accounting import check_counts, stage_record
+from archipel.rounds.accounting import stage_record
 from archipel.rounds.aggregation import Aggregated, UnusableSum, aggregate
+from archipel.rounds.arrivals import SHOWN_S, Arrivals, in_thread, step, waiting_deliveries
 from archipel.rounds.attempts import NEW_JOB, is_used_up, next_possible_stage, used_up
 from archipel.rounds.early_end import Course, has_stepped, measurement_due, why_it_ends
 from archipel.rounds.experiment_store import ExperimentProgress, ExperimentStore, Opened
@@ -55,11 +56,13 @@ class ExperimentLoop:
         self._for_good = ""
         self._has_stalled = False
         self._course = Course(job)
+        self._arrivals = Arrivals(job, store)
+        self._left: FleetEvent | None = None
 
     async def run(self) -> ExperimentState:
         """Continue where the experiment store ends; returns the state in which nothing is left to do."""
         while True:
-            progress = await _in_thread(self.store.progress)
+            progress = await in_thread(self.store.progress)
             opened = progress.opened
             if opened is None:
                 is_running = progress.state is ExperimentState.RUNNING
@@ -126,7 +129,7 @@ class ExperimentLoop:
 
     async def _opened(self, stage: Stage, attempt: int, progress: ExperimentProgress) -> Opened:
         self._has_stalled, is_local = False, stage.kind is TaskKind.LOCAL
-        arguments = await _in_thread(self.store.passes) if is_local else {stage.round: progress.arguments}
+        arguments = await in_thread(self.store.passes) if is_local else {stage.round: progress.arguments}
         passes = stage.round if is_local else 1
         opened = Opened(
             stage=stage,
@@ -135,7 +138,7 @@ class ExperimentLoop:
             sites=dict.fromkeys(progress.invited, ParticipantStatus.INVITED),
             remaining_s=self.job.terms.deadline_s * passes,
         )
-        await _in_thread(self.store.open, opened)
+        await in_thread(self.store.open, opened)
         return opened
 
     async def _loses_patience(self, progress: ExperimentProgress) -> bool:
@@ -144,7 +147,7 @@ class ExperimentLoop:
         if rule is None or progress.ending is not None or progress.rounds_done >= self.job.terms.rounds:
             return False
         if course.rounds < progress.rounds_done:
-            course.take(await _in_thread(self.store.measured, rule.metric, course.rounds))
+            course.take(await in_thread(self.store.measured, rule.metric, course.rounds))
         if course.is_over:
             await self._turn(self.store.end_early, rule.in_words)
         return course.is_over
@@ -197,11 +200,11 @@ class ExperimentLoop:
                 rounded = {site: round(left) for site, left in seconds.items()}
                 experiment = self.job.experiment
                 _log.info("sites are not connected", experiment=experiment, awaited_s=rounded, not_awaited=waiting.away)
-            await _in_thread(self.store.awaiting, seconds, waiting.away)
+            await in_thread(self.store.awaiting, seconds, waiting.away)
 
     async def _turn(self, turn: Callable[..., None], *words: str | None) -> None:
         try:
-            await _in_thread(turn, *words)
+            await in_thread(turn, *words)
         except Conflict as error:
             # The experiment was cancelled since the experiment store was read; the next reading shows it.
             _log.info("overtaken", experiment=self.job.experiment, error=str(error))
@@ -222,9 +225,12 @@ class ExperimentLoop:
         while True:
             while verdict(opened.sites.values(), self._quorum(opened.stage)) is UpdateVerdict.OPEN:
                 await self._tell(waiting_in(opened, ends, awaited))
-                event = await self._next_event(min([ends, *awaited.values()]))
+                shown = [self.clock() + SHOWN_S] if self._arrivals.working else []
+                event = await self._next_event(min([ends, *awaited.values(), *shown]))
+                if event is None:
+                    await self._arrivals.show(opened)
                 if isinstance(event, Nudged):
-                    if (await _in_thread(self.store.progress)).state is ExperimentState.CANCELLED:
+                    if (await in_thread(self.store.progress)).state is ExperimentState.CANCELLED:
                         await self._cancel(opened)
                         return
                 elif event is not None:
@@ -235,6 +241,9 @@ class ExperimentLoop:
                 return
 
     async def _next_event(self, until: float) -> FleetEvent | None:
+        if self._left is not None:
+            event, self._left = self._left, None
+            return event
         try:
             async with asyncio.timeout(max(until - self.clock(), 0)):
                 return await self.fleet.events.get()
@@ -250,7 +259,7 @@ class ExperimentLoop:
             self._await(opened, site, since, awaited)
 
     def _await(self, opened: Opened, site: str, since: float, awaited: dict[str, float]) -> None:
-        _step(opened, site, ParticipantEvent.LOST)
+        step(opened, site, ParticipantEvent.LOST)
         if opened.sites[site] is ParticipantStatus.LOST:
             awaited[site] = since + self.job.terms.grace_s
 
@@ -259,57 +268,43 @@ class ExperimentLoop:
         for site, until in list(awaited.items()):
             if now >= until:
                 del awaited[site]
-                _step(opened, site, ParticipantEvent.GRACE_OVER)
+                step(opened, site, ParticipantEvent.GRACE_OVER)
         if now >= ends:
             for site in opened.sites:
-                _step(opened, site, ParticipantEvent.DEADLINE)
+                step(opened, site, ParticipantEvent.DEADLINE)
 
     async def _take(self, opened: Opened, event: FleetEvent, ends: float, awaited: dict[str, float]) -> None:
         match event:
             case Accepted(site, key) if key == opened.task.key and site in opened.sites:
                 if next_site_state(opened.sites[site], ParticipantEvent.ACCEPTED) is not opened.sites[site]:
-                    await _in_thread(self.store.accepted, key, site)
-                _step(opened, site, ParticipantEvent.ACCEPTED)
+                    self._arrivals.working.append(site)
+                step(opened, site, ParticipantEvent.ACCEPTED)
             case Failed(site, key, failure) if key == opened.task.key and site in opened.sites:
                 if opened.sites[site] not in ENDED:
-                    await _in_thread(self.store.failed, key, site, failure)
+                    await self._arrivals.show(opened)
+                    await in_thread(self.store.failed, key, site, failure)
                     opened.failures[site] = failure
-                    _step(opened, site, ParticipantEvent.FAILED)
+                    step(opened, site, ParticipantEvent.FAILED)
             case Delivered():
-                await self._receive(opened, event)
+                others, self._left = waiting_deliveries(self.fleet.events)
+                await self._arrivals.receive(opened, [event, *others])
             case Lost(site) if site in opened.sites and opened.sites[site] not in ENDED:
                 since = self.fleet.absent_since(site)
                 self._await(opened, site, self.clock() if since is None else since, awaited)
             case Returned(site) if site in opened.sites and opened.sites[site] not in ENDED:
                 awaited.pop(site, None)
-                _step(opened, site, ParticipantEvent.RETURNED)
+                step(opened, site, ParticipantEvent.RETURNED)
                 await self._reach(opened, site, ends, awaited)
             case _:
                 pass
         for site in [site for site in awaited if opened.sites[site] in ENDED]:
             del awaited[site]
 
-    async def _receive(self, opened: Opened, event: Delivered) -> None:
-        site, update = event.site, event.update
-        try:
-            check_counts(self.job, opened, site, update, event.tensor_file is not None)
-            if site not in opened.updates:
-                await _in_thread(self.store.delivered, update.key, site, update, event.tensor_file)
-                opened.updates[site] = update
-                if event.tensor_file is not None:
-                    opened.tensor_files[site] = event.tensor_file
-                _step(opened, site, ParticipantEvent.DELIVERED)
-        except Exception as error:
-            if not event.settled.done():
-                event.settled.set_exception(error)
-            return
-        if not event.settled.done():
-            event.settled.set_result(None)
-
     async def _close(self, opened: Opened, seconds: float, tries: int) -> bool:
         """Close the attempt; False when the fold found a faulty update and the verdict must be made again."""
         committed = verdict(opened.sites.values(), self._quorum(opened.stage)) is UpdateVerdict.QUORUM
         contributors = sorted(site for site, state in opened.sites.items() if state is ParticipantStatus.DELIVERED)
+        await self._arrivals.show(opened)
         made, unable = Aggregated(), ""
         if committed:
             try:
@@ -322,7 +317,7 @@ class ExperimentLoop:
             except UnusableSum as error:
                 committed, unable = False, f"{error}; a sum does not show whose part is at fault"
         for site in opened.sites:
-            _step(opened, site, ParticipantEvent.CLOSED)
+            step(opened, site, ParticipantEvent.CLOSED)
         model = made.model.hash if made.model else None
         record = stage_record(self.job, opened, committed, contributors, model, seconds, made.sums)
         closed = RoundClosed(
@@ -339,7 +334,7 @@ class ExperimentLoop:
         local = dict(opened.tensor_files) if committed and opened.stage.kind is TaskKind.LOCAL else {}
         try:
             result = made.model.file if made.model else None
-            await _in_thread(self.store.close, record, closed, result, local, made.memory)
+            invited = await in_thread(self.store.close, record, closed, result, local, made.memory)
         except Exception:
             made.remove()
             raise
@@ -352,7 +347,7 @@ class ExperimentLoop:
         sites = set(opened.sites)
         if committed and opened.stage.kind is TaskKind.TRAIN:
             # A site that approved since is asked for what follows this round, and does it only with its result.
-            sites.update((await _in_thread(self.store.progress)).invited)
+            sites.update(invited)
         await self.fleet.announce(sorted(sites), closed)
         return True
 
@@ -367,20 +362,13 @@ class ExperimentLoop:
 
     async def _expel(self, opened: Opened, site: str, error: NotFiniteUpdate) -> None:
         failure = Failure(code=ErrorCode.NOT_FINITE, sentence=f"tensor {error.tensor} holds NaN or infinite values")
-        await _in_thread(self.store.failed, opened.task.key, site, failure)
+        await in_thread(self.store.failed, opened.task.key, site, failure)
         opened.failures[site] = failure
         opened.sites[site] = ParticipantStatus.FAILED
 
     async def _cancel(self, opened: Opened) -> None:
+        self._arrivals.working.clear()
         working = [site for site, state in opened.sites.items() if state not in ENDED]
-        await _in_thread(self.store.refused, opened.task.key, working)
+        await in_thread(self.store.refused, opened.task.key, working)
         for site in working:
             await self.fleet.withdraw(site, opened.task.key, "the experiment was cancelled")
-
-
-def _step(opened: Opened, site: str, event: ParticipantEvent) -> None:
-    opened.sites[site] = next_site_state(opened.sites[site], event)
-
-
-async def _in_thread(function: Callable[..., T], *arguments: Any) -> T:
-    return await asyncio.to_thread(function, *arguments)

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from archipel.rounds.attempts import check_attempts_left
 from archipel.rounds.early_end import ASKED_FOR, check_can_finish
-from archipel.rounds.experiment_store import NO_MEMORY, ExperimentProgress, Kept, Opened, StageRecord
+from archipel.rounds.experiment_store import NO_MEMORY, Delivery, ExperimentProgress, Kept, Opened, StageRecord
 from archipel.rounds.named_models import BEST, MEMORY, named_after, named_at_start
 from archipel.rounds.tables import ExperimentVerb, next_state
 from archipel.tensors import blob_hash
-from archipel.vocabulary import Failure, Job, MetricSum, RoundClosed, TaskKey, TaskKind, Update, Value
+from archipel.vocabulary import Failure, Job, MetricSum, RoundClosed, TaskKey, TaskKind, Value
 from archipel.vocabulary.states import ExperimentState, ParticipantStatus
 
 
@@ -107,21 +107,22 @@ class MemoryExperimentStore:
         if opened.stage.kind is TaskKind.TRAIN:
             self._passes[opened.stage.round] = opened.task.passes[0].arguments
 
-    def accepted(self, key: TaskKey, site: str) -> None:
-        """A site works on its task."""
-        self._current(key).sites[site] = ParticipantStatus.WORKING
-
     def awaiting(self, sites: Mapping[str, float], away: Sequence[str]) -> None:
         """The loop waits for these sites, and not for those that are away."""
         self.awaited, self.away = dict(sites), tuple(away)
 
-    def delivered(self, key: TaskKey, site: str, update: Update, tensor_file: Path | None) -> None:
-        """A site's update counts from now on."""
+    def heard(self, key: TaskKey, working: Sequence[str], delivered: Sequence[Delivery]) -> None:
+        """The updates of some sites count from now on, and others work on their task."""
         opened = self._current(key)
-        opened.sites[site] = ParticipantStatus.DELIVERED
-        opened.updates[site] = update
-        if tensor_file is not None:
-            opened.tensor_files[site] = tensor_file
+        for site in working:
+            # Shown late: what became of the site meanwhile stays.
+            if opened.sites[site] is ParticipantStatus.INVITED:
+                opened.sites[site] = ParticipantStatus.WORKING
+        for site, update, tensor_file in delivered:
+            opened.sites[site] = ParticipantStatus.DELIVERED
+            opened.updates[site] = update
+            if tensor_file is not None:
+                opened.tensor_files[site] = tensor_file
 
     def failed(self, key: TaskKey, site: str, failure: Failure) -> None:
         """A site's part failed."""
@@ -144,7 +145,7 @@ class MemoryExperimentStore:
         result: Path | None,
         local: dict[str, Path],
         memory: Mapping[str, Kept] = NO_MEMORY,
-    ) -> None:
+    ) -> tuple[str, ...]:
         """The attempt ends."""
         if result is not None and closed.model is not None:
             self._keep(result, closed.model)
@@ -167,6 +168,7 @@ class MemoryExperimentStore:
                 self.job, self.named, record, made, {name: kept.hash for name, kept in memory.items()}
             )
             self._delete_unnamed()
+        return self.progress().invited
 
     def stall(self, reason: str) -> None:
         """The experiment pauses with the reason as text."""

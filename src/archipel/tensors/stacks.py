@@ -48,21 +48,17 @@ class ChunkStack:
         For updates that were weighted at their sites, sum(w) / ``divisor``; each counts once, and ``weights`` are ones.
         Raises NotFiniteUpdate for the first tensor file that holds a NaN or an infinity, or that brings the sum there.
         """
-        dtype = np.dtype(self.leaf.dtype)
-        values = np.empty(self.count, dtype)
+        values = np.empty(self.count, self.leaf.dtype)
         total, product = np.empty(self.count), np.empty(self.count)
-        for index, (descriptor, weight) in enumerate(zip(self.descriptors, weights, strict=True)):
-            self._read(descriptor, values)
-            np.multiply(values, weight, out=product if index else total, dtype=np.float64)
-            if index:
-                with np.errstate(over="ignore"):
+        # What is not finite stays so in every later sum: the sum is checked once, and the site is looked for only then.
+        with np.errstate(over="ignore", invalid="ignore"):
+            for index, (descriptor, weight) in enumerate(zip(self.descriptors, weights, strict=True)):
+                self._read(descriptor, values)
+                np.multiply(values, weight, out=product if index else total, dtype=np.float64)
+                if index:
                     np.add(total, product, out=total)
-            if is_floating(dtype) and not is_finite(product if index else total):
-                raise NotFiniteUpdate(index, self.leaf.name)
-        if dtype == np.float64 and not is_finite(total):
-            # Every product is finite and their sum is not, which cannot happen with narrower types.
-            raise NotFiniteUpdate(self._farthest(weights, ~np.isfinite(total)), self.leaf.name)
-        with np.errstate(over="ignore"):
+            if is_floating(values.dtype) and not is_finite(total):
+                raise NotFiniteUpdate(self._at_fault(weights, ~np.isfinite(total)), self.leaf.name)
             np.divide(total, float(sum(weights)) if self.divisor is None else self.divisor, out=total)
         return total
 
@@ -82,13 +78,18 @@ class ChunkStack:
                 raise NotFiniteUpdate(index, self.leaf.name)
         return rows
 
-    def _farthest(self, weights: Sequence[float], where: Array) -> int:
-        """The tensor file that brings a sum of float64 numbers out of bounds: the first with the largest product."""
-        values = np.empty(self.count)
+    def _at_fault(self, weights: Sequence[float], where: Array) -> int:
+        """The first tensor file with a NaN or an infinity; if each is finite, and only their sum of float64 numbers is
+        not, the first with the largest product there.
+        """
+        values = np.empty(self.count, self.leaf.dtype)
         largest = []
-        for descriptor, weight in zip(self.descriptors, weights, strict=True):
+        for index, (descriptor, weight) in enumerate(zip(self.descriptors, weights, strict=True)):
             self._read(descriptor, values)
-            largest.append(float(np.abs(values[where] * weight).max()))
+            product = np.abs(np.multiply(values[where], weight, dtype=np.float64))
+            if not np.isfinite(product).all():
+                return index
+            largest.append(float(product.max()))
         return int(np.argmax(largest))
 
     def _read(self, descriptor: int, values: Array) -> None:

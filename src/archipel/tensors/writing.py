@@ -46,6 +46,12 @@ class TensorFileWriter:
         """Return once everything written survives a power cut."""
         os.fsync(self._file.fileno())
 
+    def finish(self) -> str:
+        """End the file here, whatever longer one it was, make it durable, and return its content address."""
+        self._file.truncate()
+        self.sync()
+        return self.digest()
+
     def digest(self) -> str:
         """The content address of everything so far."""
         return self._hasher.digest()

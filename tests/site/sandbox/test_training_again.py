@@ -121,14 +121,33 @@ async def trial(with_table: StateFolder) -> AsyncIterator[Trial]:
 
 
 async def test_a_worker_killed_from_outside_costs_no_round(trial: Trial) -> None:
-    code = "import time; time.sleep(0.4); model['weight'][:] = 5"
+    code = "import time; model['weight'][:] += 5; time.sleep(0.4)"
     doing = asyncio.create_task(trial.run(code))
-    await until(lambda: trial.starts() == 1 and len(workers()) == 1)
+
+    def has_trained() -> bool:
+        if trial.trainer._result is None:
+            return False
+        with trial.trainer._result.view() as window:
+            return bytes(window[:8]) != bytes(8) and decode(bytes(window))["weight"].tolist() == [5.0] * 4
+
+    await until(has_trained)
     (first,) = workers()
     os.kill(first, signal.SIGKILL)
+    # The model is trained in place: what the first worker left of it is not trained on.
     assert (await doing)["weight"].tolist() == [5.0] * 4
     assert trial.starts() == 2
-    assert trial.fetched == 1
+    assert trial.fetched == 2
+
+
+async def test_a_model_that_is_trained_without_steps_is_in_memory_once(trial: Trial) -> None:
+    for number in (1, 2):
+        assert (await trial.run("model['weight'][:] += 3", number))["weight"].tolist() == [3.0] * 4
+    assert not trial.trainer._models._buffers and trial.starts() == 1
+    # One that was kept for a measurement is not fetched again.
+    await trial.trainer._models.get(trial.job.initial_model)
+    assert trial.fetched == 3
+    assert (await trial.run("model['weight'][:] += 4", 3))["weight"].tolist() == [4.0] * 4
+    assert trial.fetched == 3
 
 
 async def test_a_plan_that_always_kills_its_worker_fails_after_the_second(trial: Trial) -> None:

@@ -9,10 +9,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from sqlalchemy import (
-    ColumnElement,
     Select,
     Table,
     and_,
+    bindparam,
     insert,
     select,
     update,
@@ -20,13 +20,20 @@ from sqlalchemy import (
 
 from archipel.governance import JournalHead
 from archipel.privacy import only_sums
-from archipel.rounds import ExperimentProgress, ExperimentVerb, Kept, Opened, StageRecord
+from archipel.rounds import Delivery, ExperimentProgress, ExperimentVerb, Kept, Opened, StageRecord
 from archipel.rounds.experiment_store import NO_MEMORY
 from archipel.rounds.tables import next_state
 from archipel.server.experiments import journal_heads
-from archipel.server.experiments.attempt_rows import PLACE, at_place, of_experiment
+from archipel.server.experiments.attempt_rows import (
+    PLACE,
+    UPDATE_ROUND,
+    UPDATE_SITE,
+    of_experiment,
+    round_place,
+    site_place,
+)
 from archipel.server.experiments.model_rows import keep_models, unnamed
-from archipel.server.experiments.progress_rows import read_progress
+from archipel.server.experiments.progress_rows import invited_to, read_progress
 from archipel.server.experiments.states import add_event, end_early, newest_awaited, set_state
 from archipel.server.experiments.views import means
 from archipel.server.state import AttemptCancelled, AttemptClosed, AttemptOpened, ServerJournalKind, add_entry, schema
@@ -41,8 +48,18 @@ from archipel.transport.rest import (
     UpdateReceived,
 )
 from archipel.transport.rest.events import place_of
-from archipel.vocabulary import Failure, Job, MetricSum, RoundClosed, TaskKey, TaskKind, Update, Value
+from archipel.vocabulary import Failure, Job, MetricSum, RoundClosed, TaskKey, TaskKind, Value
 from archipel.vocabulary.states import ExperimentState, ParticipantStatus, RoundState, TaskState
+
+_rounds, _updates = schema.rounds, schema.updates
+_IS_OPEN = and_(_rounds.c.experiment == bindparam("named"), _rounds.c.state == RoundState.OPEN)
+_NEEDED = (
+    select(_updates.c.spool)
+    .join(_rounds, and_(*(_rounds.c[name] == _updates.c[name] for name in PLACE)))
+    .where(_IS_OPEN)
+)
+_OPEN = select(_rounds.c.round, _rounds.c.attempt).where(_IS_OPEN)
+_ADD_ROUND, _ADD_SITES = insert(_rounds), insert(_updates)
 
 
 class SqlExperimentStore:
@@ -96,26 +113,19 @@ class SqlExperimentStore:
         with self._database.write() as connection:
             entry = AttemptOpened(**place, arguments=arguments, model=model, sites=tuple(sites))
             add_entry(connection, ServerJournalKind.ROUND_OPENED, entry)
-            connection.execute(
-                insert(schema.rounds).values(
-                    **place,
-                    state=RoundState.OPEN,
-                    model_before=model,
-                    arguments=json.dumps(arguments),
-                    opened_at=now.isoformat(timespec="microseconds"),
-                    deadline_at=(now + timedelta(seconds=opened.remaining_s)).isoformat(timespec="microseconds"),
-                    record="{}",
-                )
-            )
+            row = {
+                **place,
+                "state": RoundState.OPEN,
+                "model_before": model,
+                "arguments": json.dumps(arguments),
+                "opened_at": now.isoformat(timespec="microseconds"),
+                "deadline_at": (now + timedelta(seconds=opened.remaining_s)).isoformat(timespec="microseconds"),
+                "record": "{}",
+            }
+            connection.execute(_ADD_ROUND, row)
             common = {**place, "task": task.model_dump_json(), "state": TaskState.OFFERED, "at": utc_now()}
-            connection.execute(insert(schema.updates), [{**common, "site": site} for site in sites])
+            connection.execute(_ADD_SITES, [{**common, "site": site} for site in sites])
             add_event(connection, self._name, RoundOpened(**place, arguments=arguments, model=model))
-        self._changed()
-
-    def accepted(self, key: TaskKey, site: str) -> None:
-        """A site works on its task. Researchers see it; it is not journaled, because nothing follows from it."""
-        with self._database.write() as connection:
-            add_event(connection, self._name, TaskAccepted(**place_of(key), site=site))
         self._changed()
 
     def awaiting(self, sites: Mapping[str, float], away: Sequence[str]) -> None:
@@ -130,29 +140,30 @@ class SqlExperimentStore:
             add_event(connection, self._name, body)
         self._changed()
 
-    def delivered(self, key: TaskKey, site: str, update_: Update, tensor_file: Path | None) -> None:
-        """A site's update counts from now on."""
-        samples = None if only_sums(self.job) else update_.samples
-        body = UpdateReceived(**place_of(key), site=site, model=update_.model, samples=samples)
-        head = self._heads.pop(site, None)
-        fetched = self._fetched.pop((site, key.experiment), 0)
+    def heard(self, key: TaskKey, working: Sequence[str], delivered: Sequence[Delivery]) -> None:
+        """The updates of some sites count from now on. That others work on their task is shown to researchers, and not
+        journaled, because nothing follows from it.
+        """
+        place = place_of(key)
         with self._database.write() as connection:
-            add_entry(connection, ServerJournalKind.UPDATE_RECEIVED, body)
-            connection.execute(
-                update(schema.updates)
-                .where(self._row(key, site))
-                .values(
-                    state=TaskState.RECEIVED,
-                    update=update_.model_dump_json(),
-                    spool=tensor_file.name if tensor_file else None,
-                    bytes_up=update_.model_bytes,
-                    bytes_down=fetched,
-                    at=utc_now(),
-                )
-            )
-            if head is not None:
-                journal_heads.take(connection, site, head, in_order=False)
-            add_event(connection, self._name, body)
+            for site in working:
+                add_event(connection, self._name, TaskAccepted(**place, site=site))
+            for site, update_, tensor_file in delivered:
+                samples = None if only_sums(self.job) else update_.samples
+                body = UpdateReceived(**place, site=site, model=update_.model, samples=samples)
+                add_entry(connection, ServerJournalKind.UPDATE_RECEIVED, body)
+                values = {
+                    "state": TaskState.RECEIVED,
+                    "update": update_.model_dump_json(),
+                    "spool": tensor_file.name if tensor_file else None,
+                    "bytes_up": update_.model_bytes,
+                    "bytes_down": self._fetched.pop((site, key.experiment), 0),
+                    "at": utc_now(),
+                }
+                connection.execute(UPDATE_SITE, {**site_place(key, site), **values})
+                if (head := self._heads.pop(site, None)) is not None:
+                    journal_heads.take(connection, site, head, in_order=False)
+                add_event(connection, self._name, body)
         self._changed()
 
     def failed(self, key: TaskKey, site: str, failure: Failure) -> None:
@@ -161,7 +172,7 @@ class SqlExperimentStore:
         with self._database.write() as connection:
             add_entry(connection, ServerJournalKind.SITE_FAILED, body)
             values = {"state": TaskState.FAILED, "failure": failure.model_dump_json(), "at": utc_now()}
-            connection.execute(update(schema.updates).where(self._row(key, site)).values(**values))
+            connection.execute(UPDATE_SITE, {**site_place(key, site), **values})
             add_event(connection, self._name, body)
         self._changed()
 
@@ -180,7 +191,7 @@ class SqlExperimentStore:
         result: Path | None,
         local: dict[str, Path],
         memory: Mapping[str, Kept] = NO_MEMORY,
-    ) -> None:
+    ) -> tuple[str, ...]:
         """The attempt ends: the record, the models and the memory that last, and then the spools go."""
         blobs = self._blobs
         if result is not None and closed.model is not None:
@@ -204,21 +215,18 @@ class SqlExperimentStore:
         unneeded: list[str] = []
         with self._database.write() as connection:
             add_entry(connection, ServerJournalKind.ROUND_CLOSED, entry)
-            connection.execute(
-                update(schema.rounds)
-                .where(self._round(key))
-                .values(
-                    state=state,
-                    model_after=record.model,
-                    closed_at=utc_now(),
-                    seconds=record.seconds,
-                    record=record.model_dump_json(),
-                )
-            )
+            values = {
+                "state": state,
+                "model_after": record.model,
+                "closed_at": utc_now(),
+                "seconds": record.seconds,
+                "record": record.model_dump_json(),
+            }
+            connection.execute(UPDATE_ROUND, {**round_place(key), **values})
             for site, participant in record.sites.items():
                 if participant.state in (ParticipantStatus.LATE, ParticipantStatus.MISSING):
                     values = {"state": TaskState(participant.state), "at": utc_now()}
-                    connection.execute(update(schema.updates).where(self._row(key, site)).values(**values))
+                    connection.execute(UPDATE_SITE, {**site_place(key, site), **values})
             if record.committed:
                 unneeded = keep_models(connection, self.job, record, local_hashes, memory)
             kind = RoundCommitted if record.committed else RoundFailed
@@ -232,6 +240,7 @@ class SqlExperimentStore:
                 metrics=means(record.metrics),
             )
             add_event(connection, self._name, ended)
+            invited = invited_to(connection, self._name)
         self._changed()
         if unneeded:
             # In a transaction that writes, so that no job that names one of them is kept meanwhile.
@@ -239,6 +248,7 @@ class SqlExperimentStore:
                 for blob in unnamed(connection, unneeded):
                     blobs.delete(blob)
         self.sweep()
+        return invited
 
     def stall(self, reason: str) -> None:
         """The experiment cannot continue by itself and pauses."""
@@ -274,25 +284,15 @@ class SqlExperimentStore:
                 connection, ServerJournalKind.ROUND_CANCELLED, AttemptCancelled(**place_of(key), sites=tuple(sites))
             )
             values = {"state": RoundState.CANCELLED, "closed_at": utc_now()}
-            connection.execute(update(schema.rounds).where(self._round(key)).values(**values))
+            connection.execute(UPDATE_ROUND, {**round_place(key), **values})
         self.sweep()
 
     def sweep(self) -> None:
         """Delete the spools of this experiment, whole or half received, that no open round needs."""
-        joined = and_(*(schema.rounds.c[name] == schema.updates.c[name] for name in PLACE))
+        named = {"named": self._name}
         with self._database.read() as connection:
-            needed = set(
-                connection.scalars(
-                    select(schema.updates.c.spool)
-                    .join(schema.rounds, joined)
-                    .where(schema.rounds.c.experiment == self._name, schema.rounds.c.state == RoundState.OPEN)
-                )
-            )
-            rounds = (
-                connection.execute(self._of(schema.rounds).where(schema.rounds.c.state == RoundState.OPEN))
-                .mappings()
-                .all()
-            )
+            needed = set(connection.scalars(_NEEDED, named))
+            rounds = connection.execute(_OPEN, named).mappings().all()
         under_way = tuple(f"{self._name}.{row['round']}.{row['attempt']}." for row in rounds)
         for path in self._spool.glob(f"{self._name}.*"):
             if path.name not in needed and not (path.name.endswith(".part") and path.name.startswith(under_way)):
@@ -300,9 +300,3 @@ class SqlExperimentStore:
 
     def _of(self, table: Table) -> Select[tuple[object, ...]]:
         return of_experiment(table, self._name)
-
-    def _round(self, key: TaskKey) -> ColumnElement[bool]:
-        return at_place(schema.rounds, key)
-
-    def _row(self, key: TaskKey, site: str) -> ColumnElement[bool]:
-        return at_place(schema.updates, key) & (schema.updates.c.site == site)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import structlog
 from pydantic import ValidationError
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from archipel.governance import SERVER_JOURNAL, HeadFault, IdentityKey, JournalHead, follows, sign_head
 from archipel.governance import head as head_of
@@ -24,6 +24,9 @@ from archipel.vocabulary import ArchipelError, BadInput, ErrorCode, NotFound, No
 
 _log = structlog.get_logger("archipel.heads")
 _heads = schema.site_journal_heads
+# Composed once: every update comes with a head.
+_NEWEST = select(_heads).where(_heads.c.site == bindparam("named"))
+_REPLACE = update(_heads).where(_heads.c.site == bindparam("named"))
 _WHERE_FROM = "give a file that `site journal server-head` or `journal show --head` printed"
 
 
@@ -42,7 +45,7 @@ def read(identity_key: str, site: str, document: Mapping[str, object]) -> Journa
 
 def newest(connection: Connection, site: str) -> JournalHead | None:
     """The head for the longest journal of a site that was kept; None before the first."""
-    row = connection.execute(select(_heads).where(_heads.c.site == site)).mappings().first()
+    row = connection.execute(_NEWEST, {"named": site}).mappings().first()
     if row is None:
         return None
     return JournalHead(owner=site, **{name: row[name] for name in ("number", "hash", "at", "signature")})
@@ -63,7 +66,7 @@ def take(connection: Connection, site: str, head: JournalHead, *, in_order: bool
             note_fault(connection, site, HeadFault(kept=known, shown=head))
         return known
     if head.number > known.number:
-        connection.execute(update(_heads).where(_heads.c.site == site).values(**_row(head)))
+        connection.execute(_REPLACE, {"named": site, **_row(head)})
         return head
     return known
 

@@ -6,11 +6,11 @@ import json
 from datetime import UTC, datetime
 from pathlib import Path
 
-from sqlalchemy import Connection, RowMapping, func, or_, select
+from sqlalchemy import BindParameter, Connection, RowMapping, bindparam, func, or_, select
 
 from archipel.rounds import ExperimentProgress, Opened, Stage
 from archipel.rounds.named_models import BEST, MEMORY
-from archipel.server.experiments.attempt_rows import PLACE, of_experiment, stage_of
+from archipel.server.experiments.attempt_rows import PLACE, stage_of
 from archipel.server.experiments.states import ending_of
 from archipel.server.state import schema
 from archipel.transport.rest import EventKind
@@ -25,21 +25,50 @@ _STATES = {
 _LOCAL = "local:"
 
 
+_experiments, _rounds, _models, _approvals = schema.experiments, schema.rounds, schema.models, schema.approvals
+_NAMED: BindParameter[str] = bindparam("named")
+# Composed once: this costs more than to execute them, and each round reads its experiment's progress.
+_EXPERIMENT = select(_experiments).where(_experiments.c.experiment == _NAMED)
+_LAST = select(func.max(_rounds.c.round)).where(
+    _rounds.c.experiment == _NAMED, _rounds.c.kind == TaskKind.TRAIN, _rounds.c.state == RoundState.COMMITTED
+)
+_RECENT = select(_rounds).where(
+    _rounds.c.experiment == _NAMED,
+    or_(_rounds.c.round > bindparam("done"), _rounds.c.kind != TaskKind.TRAIN, _rounds.c.state == RoundState.OPEN),
+)
+_MODELS = select(_models.c.name, _models.c.hash, _models.c.round).where(_models.c.experiment == _NAMED)
+_INVITED = select(_approvals.c.site).where(
+    _approvals.c.experiment == _NAMED, _approvals.c.state == ApprovalState.APPROVED
+)
+_TURN_KINDS = (EventKind.ROUND_FAILED, EventKind.ROUND_COMMITTED, EventKind.STATE, EventKind.ENDING)
+_TURNS = (
+    select(schema.events.c.kind)
+    .where(
+        schema.events.c.experiment == _NAMED,
+        schema.events.c.kind.in_(
+            (EventKind.ROUND_FAILED, EventKind.ROUND_COMMITTED, EventKind.STATE, EventKind.ENDING)
+        ),
+    )
+    .order_by(schema.events.c.seq.desc())
+    .limit(bindparam("most"))
+)
+
+
+def invited_to(connection: Connection, experiment: str) -> tuple[str, ...]:
+    """The sites that have approved an experiment."""
+    return tuple(sorted(connection.scalars(_INVITED, {"named": experiment})))
+
+
 def read_progress(connection: Connection, job: Job, spool: Path) -> ExperimentProgress:
     """How far the experiment of this job is; ``spool`` is the folder that received updates are in."""
-    name, table = job.experiment, schema.rounds
-    experiment = connection.execute(of_experiment(schema.experiments, name)).mappings().one()
-    trained = (table.c.kind == TaskKind.TRAIN, table.c.state == RoundState.COMMITTED)
-    last = select(func.max(table.c.round)).where(table.c.experiment == name, *trained)
-    rounds_done = connection.scalar(last) or 0
-    recent = or_(table.c.round > rounds_done, table.c.kind != TaskKind.TRAIN, table.c.state == RoundState.OPEN)
-    rounds = connection.execute(of_experiment(table, name).where(recent)).mappings().all()
-    models = {row["name"]: row["hash"] for row in connection.execute(of_experiment(schema.models, name)).mappings()}
-    approved = select(schema.approvals.c.site).where(
-        schema.approvals.c.experiment == name, schema.approvals.c.state == ApprovalState.APPROVED
-    )
+    name = job.experiment
+    named = {"named": name}
+    experiment = connection.execute(_EXPERIMENT, named).mappings().one()
+    rounds_done = connection.scalar(_LAST, named) or 0
+    rounds = connection.execute(_RECENT, {**named, "done": rounds_done}).mappings().all()
+    rows = connection.execute(_MODELS, named).all()
+    models = {row.name: row.hash for row in rows}
     is_running = experiment["state"] == ExperimentState.RUNNING
-    best = select(schema.models.c.round).where(schema.models.c.experiment == name, schema.models.c.name == BEST)
     attempts: dict[Stage, int] = {}
     for row in rounds:
         attempts[stage_of(row)] = max(attempts.get(stage_of(row), 0), row["attempt"])
@@ -52,14 +81,14 @@ def read_progress(connection: Connection, job: Job, spool: Path) -> ExperimentPr
         model=models.get("last", job.initial_model),
         local_models={label.removeprefix(_LOCAL): model for label, model in models.items() if label.startswith(_LOCAL)},
         arguments=json.loads(experiment["arguments"]),
-        invited=tuple(sorted(connection.scalars(approved))),
+        invited=invited_to(connection, name),
         opened=None if opened is None else _reopened(connection, opened, spool, job.terms.grace_s),
         pause_after=experiment["pause_after"],
         tries=_tries(connection, job),
         memory={label.removeprefix(MEMORY): blob for label, blob in models.items() if label.startswith(MEMORY)},
         # One that runs and ends early has its reason; a search through all events at every step would be long.
         ending=None if is_running and experiment["reason"] is None else ending_of(connection, name),
-        best_round=connection.scalar(best),
+        best_round=next((row.round for row in rows if row.name == BEST), None),
     )
 
 
@@ -68,9 +97,7 @@ def _tries(connection: Connection, job: Job) -> int:
 
     More than the job's retries need not be counted.
     """
-    table, kinds = schema.events, (EventKind.ROUND_FAILED, EventKind.ROUND_COMMITTED, EventKind.STATE, EventKind.ENDING)
-    query = select(table.c.kind).where(table.c.experiment == job.experiment, table.c.kind.in_(kinds))
-    newest = connection.scalars(query.order_by(table.c.seq.desc()).limit(job.terms.retries + 1)).all()
+    newest = connection.scalars(_TURNS, {"named": job.experiment, "most": job.terms.retries + 1}).all()
     return next((number for number, kind in enumerate(newest) if kind != EventKind.ROUND_FAILED), len(newest))
 
 

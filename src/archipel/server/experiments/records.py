@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import json
 
-from sqlalchemy import Connection, exists, func, insert, select, update
+from sqlalchemy import Connection, bindparam, exists, func, insert, select, update
 
 from archipel.governance import Approval, JournalHead, canonical, check_approval
 from archipel.rounds import ASKED_FOR, ExperimentVerb
 from archipel.rounds.named_models import MEMORY
 from archipel.rounds.tables import next_state
 from archipel.server.experiments import journal_heads, views
-from archipel.server.experiments.attempt_rows import at_place
+from archipel.server.experiments.attempt_rows import SITE_ROW, site_place
+from archipel.server.experiments.fetching import experiment_for
 from archipel.server.experiments.job_blobs import names_blob
 from archipel.server.experiments.parent_models import check_parent
 from archipel.server.experiments.states import add_event, end_early, ending_of, set_state
@@ -34,7 +35,6 @@ from archipel.vocabulary import (
     NotFound,
     NotPermitted,
     Refused,
-    Task,
     TaskKey,
     TaskKind,
     Thing,
@@ -49,6 +49,8 @@ MOST_DETAILS = 3
 """Error texts that are kept of one site's part of a round: what a site sends must not fill the disk."""
 MOST_ANSWERS = 100
 """How often a site may change its answer to one job; after that it may only take an approval back."""
+
+_JOB = select(schema.experiments.c.job).where(schema.experiments.c.experiment == bindparam("named"))
 
 
 class ExperimentRecords:
@@ -257,19 +259,13 @@ class ExperimentRecords:
 
         Raises Conflict (round-closed, replayed) when it cannot count any more.
         """
-        job, _, _ = self.job(update_.key.experiment)
-        table, key = schema.updates, update_.key
-        query = select(table, schema.rounds.c.state.label("round_state")).join(
-            schema.rounds,
-            (schema.rounds.c.experiment == table.c.experiment)
-            & (schema.rounds.c.round == table.c.round)
-            & (schema.rounds.c.kind == table.c.kind)
-            & (schema.rounds.c.about == table.c.about)
-            & (schema.rounds.c.attempt == table.c.attempt),
-        )
-        query = query.where(at_place(table, key), table.c.site == site)
+        key = update_.key
         with self._database.read() as connection:
-            row = connection.execute(query).mappings().first()
+            document = connection.scalar(_JOB, {"named": key.experiment})
+            row = connection.execute(SITE_ROW, site_place(key, site)).mappings().first()
+        if document is None:
+            raise views.unknown(key.experiment)
+        job = parsed_job(document)
         thing = key.update_of(site)
         if row is None:
             raise Conflict(
@@ -297,36 +293,8 @@ class ExperimentRecords:
         )
 
     def may_fetch(self, site: str, blob: str) -> str | None:
-        """The experiment for which the site may have this blob, or None.
-
-        A site of the roster may read the plan before it decides, and models once it has approved.
-        """
-        for name, job, _, state in self.known():
-            if site not in job.sites or state.is_over:
-                continue
-            if blob in job.plan.files.values():
-                return name
-            if self._approved(name, site) and blob in self._models_in_use(name, job):
-                return name
-        return None
-
-    def _approved(self, experiment: str, site: str) -> bool:
-        table = schema.approvals
-        query = select(table.c.state).where(table.c.experiment == experiment, table.c.site == site)
-        with self._database.read() as connection:
-            return connection.scalar(query) == ApprovalState.APPROVED
-
-    def _models_in_use(self, experiment: str, job: Job) -> set[str]:
-        with self._database.read() as connection:
-            query = select(schema.models.c.hash).where(
-                schema.models.c.experiment == experiment, schema.models.c.name.not_like(f"{MEMORY}%")
-            )
-            hashes = set(connection.scalars(query))
-            rounds = select(schema.updates.c.task).where(schema.updates.c.experiment == experiment)
-            tasks = connection.scalars(rounds.where(schema.updates.c.state == TaskState.OFFERED).distinct())
-            for text in tasks:
-                hashes |= set(Task.model_validate_json(text).models)
-        return hashes.union(job.starting_blobs)
+        """The experiment for which the site may have this blob, or None."""
+        return experiment_for(self._database, site, blob)
 
     def keep_detail(self, site: str, key: TaskKey, detail: str) -> None:
         """Keep an error's full text, once; a task done again may have another.
@@ -359,10 +327,9 @@ class ExperimentRecords:
 
     def _check_failed(self, site: str, key: TaskKey) -> None:
         """Raise NotPermitted unless the site reported a failure of this task: only such a text is asked for."""
-        table = schema.updates
-        query = select(table.c.failure).where(at_place(table, key), table.c.site == site)
         with self._database.read() as connection:
-            if connection.scalar(query) is None:
+            row = connection.execute(SITE_ROW, site_place(key, site)).mappings().first()
+            if row is None or row["failure"] is None:
                 raise NotPermitted(
                     Thing.worded(f"error text of {site}", site=site),
                     f"is about {key}, which did not fail there",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select, update
 
 from archipel.server.state import ExperimentEnding, ExperimentTurned, ServerJournalKind, add_entry, schema
 from archipel.storage import utc_now
@@ -10,18 +10,25 @@ from archipel.transport.rest import Ending, EventBody, EventKind, SitesAwaited, 
 from archipel.vocabulary import Actor
 from archipel.vocabulary.states import ExperimentState
 
+_ADD_EVENT = insert(schema.events)
+_NEWEST_OF_KIND = (
+    select(schema.events.c.body)
+    .where(schema.events.c.experiment == bindparam("named"), schema.events.c.kind == bindparam("kind_named"))
+    .order_by(schema.events.c.seq.desc())
+    .limit(1)
+)
+"""Both composed once: this costs more than to execute them."""
+
 
 def add_event(connection: Connection, experiment: str, body: EventBody) -> None:
     """Something that a researcher watches for."""
     values = {"experiment": experiment, "at": utc_now(), "kind": body.event.value, "body": body.model_dump_json()}
-    connection.execute(insert(schema.events).values(**values))
+    connection.execute(_ADD_EVENT, values)
 
 
 def newest_awaited(connection: Connection, experiment: str) -> SitesAwaited:
     """Whom the experiment waits for, by the newest event that says so; a server that crashed may have left it."""
-    table = schema.events
-    found = select(table.c.body).where(table.c.experiment == experiment, table.c.kind == EventKind.SITES_AWAITED)
-    body = connection.scalar(found.order_by(table.c.seq.desc()).limit(1))
+    body = connection.scalar(_NEWEST_OF_KIND, {"named": experiment, "kind_named": EventKind.SITES_AWAITED})
     return SitesAwaited() if body is None else SitesAwaited.model_validate_json(body)
 
 

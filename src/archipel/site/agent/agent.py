@@ -67,6 +67,7 @@ class Agent:
     async def stop(self) -> None:
         """Stop all work; the database has what is to be continued."""
         await self.tasks.stop()
+        await asyncio.to_thread(self._store.keep_sent)
 
     # What the server says
 

@@ -30,6 +30,8 @@ _log = structlog.get_logger("archipel.agent")
 _GONE = frozenset({ErrorCode.ROUND_CLOSED})
 SPACE_WAIT_S = 5.0
 """How long to wait before a task that found the disk full is tried again."""
+SENT_S = 1.0
+"""How long the line of the journal that an update was sent waits for the result of its round."""
 
 
 @dataclass
@@ -133,6 +135,7 @@ class TasksUnderWay:
         """One task from its beginning to delivered update or failure."""
         async with self._failures_told(task):
             await deliver(self._site, self._store, self._link, await self._make(task, work.handler))
+            self._beside(self._keep_sent())
 
     @contextlib.asynccontextmanager
     async def _failures_told(self, task: Task) -> AsyncIterator[None]:
@@ -147,6 +150,11 @@ class TasksUnderWay:
         except Exception as error:
             _log.error("task failed unexpectedly", task=str(task.key), exc_info=error)
             await self._failed(task, failure_of(error), "".join(traceback.format_exception(error)))
+
+    async def _keep_sent(self) -> None:
+        """Journal what was sent, unless the result of the round, with which it is journaled, comes in a moment."""
+        await asyncio.sleep(SENT_S)
+        await asyncio.to_thread(self._store.keep_sent)
 
     async def _room(self, task: Task, error: StorageFull) -> None:
         """Wait a little for space on a full disk; this is reported once for a task."""

@@ -49,7 +49,7 @@ async def deliver(site: StateFolder, store: SiteTaskStore, link: ServerConnectio
                 whole = True
                 continue
             raise
-        await asyncio.to_thread(store.sent, made.update.key)
+        store.sent(made.update.key)
         return
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import structlog
 from pydantic import ValidationError
-from sqlalchemy import Connection, delete, insert, select, text
+from sqlalchemy import Connection, bindparam, delete, insert, select, text
 
 from archipel.governance import SERVER_JOURNAL, HeadFault, JournalHead, follows
 from archipel.site.audit import journal
@@ -22,6 +22,12 @@ from archipel.vocabulary.remedies import StartAgent
 
 _log = structlog.get_logger("archipel.heads")
 _FIELDS = ("number", "hash", "at", "signature")
+
+_heads = schema.server_journal_heads
+# Composed once: every round comes with heads.
+_NEWEST = select(_heads).order_by(text("rowid DESC")).limit(1)
+_FORGET = delete(_heads).where(_heads.c.number == bindparam("number_named"), _heads.c.hash == bindparam("hash_named"))
+_ADD, _ADD_RECEIPT = insert(_heads), insert(schema.receipts).prefix_with("OR IGNORE", dialect="sqlite")
 
 
 def is_of_server(server_key: str, head: JournalHead) -> bool:
@@ -72,20 +78,17 @@ def keep(
             add_entry(connection, SiteJournalKind.SERVER_JOURNAL_FAULT, ServerJournalFault(**dict(fault)))
             _log.error("the server's journal lost or changed lines", fault=str(fault))
         if not _same(head, known):
-            table = schema.server_journal_heads
             # Inserted again even if it was there: the last inserted row is the head that came last, whatever the clock
             # says.
-            connection.execute(delete(table).where(table.c.number == head.number, table.c.hash == head.hash))
-            connection.execute(insert(table).values(_row(head)))
+            connection.execute(_FORGET, {"number_named": head.number, "hash_named": head.hash})
+            connection.execute(_ADD, _row(head))
     if receipt is not None:
-        statement = insert(schema.receipts).prefix_with("OR IGNORE", dialect="sqlite")
-        connection.execute(statement.values(_row(receipt)))
+        connection.execute(_ADD_RECEIPT, _row(receipt))
 
 
 def newest(connection: Connection) -> JournalHead | None:
     """The head of the server's journal that came last; None before any came."""
-    query = select(schema.server_journal_heads).order_by(text("rowid DESC")).limit(1)
-    row = connection.execute(query).mappings().first()
+    row = connection.execute(_NEWEST).mappings().first()
     return JournalHead(owner=SERVER_JOURNAL, **{name: row[name] for name in _FIELDS}) if row else None
 
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, delete, func, select, update
+from sqlalchemy import ColumnElement, Connection, Delete, Select, and_, bindparam, delete, func, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from archipel.site.state import StateFolder, schema
@@ -20,6 +20,25 @@ from archipel.storage import disk_errors_named, sync_folder
 from archipel.vocabulary import Conflict, ErrorCode, Job, RoundClosed, Task, TaskKey, TaskKind, Thing
 
 _tasks, _states = schema.tasks, schema.kept_states
+
+
+class _Which(NamedTuple):
+    """Which kept states: the query for their paths, and what drops their rows. Composed once: each round drops some."""
+
+    paths: Select[Any]
+    drop: Delete
+
+    @classmethod
+    def where(cls, *which: ColumnElement[bool]) -> _Which:
+        return cls(select(_states.c.path).where(*which), delete(_states).where(*which))
+
+
+_OF = _states.c.experiment == bindparam("of")
+_STAGE = (_OF, _states.c.kind == bindparam("at_kind"))
+_ATTEMPT = (*_STAGE, _states.c.round == bindparam("at_round"), _states.c.attempt == bindparam("at_attempt"))
+_ALL, _THIS = _Which.where(_OF), _Which.where(*_ATTEMPT)
+_EARLIER = _Which.where(*_STAGE, _states.c.round < bindparam("at_round"))
+_COMMIT = update(_states).where(*_ATTEMPT)
 
 
 class KeptStates:
@@ -83,20 +102,20 @@ class KeptStates:
         """Commit what the attempt left if the result names this site, else drop it; the files that are to be removed
         after the transaction.
         """
-        mine = and_(_states.c.experiment == closed.experiment, _states.c.kind == closed.kind)
-        this = and_(mine, _states.c.round == closed.round, _states.c.attempt == closed.attempt)
+        this = {"of": closed.experiment, "at_kind": closed.kind, "at_round": closed.round, "at_attempt": closed.attempt}
         if not named:
-            return self._drop(connection, this)
-        connection.execute(update(_states).where(this).values(committed=True))
-        return self._drop(connection, and_(mine, _states.c.round < closed.round))
+            return self._drop(connection, _THIS, this)
+        connection.execute(_COMMIT, {**this, "committed": True})
+        return self._drop(connection, _EARLIER, this)
 
     def forget(self, connection: Connection, experiment: str) -> list[Path]:
         """Drop everything kept for an experiment; the files that are to be removed after the transaction."""
-        return self._drop(connection, _states.c.experiment == experiment)
+        return self._drop(connection, _ALL, {"of": experiment})
 
-    def _drop(self, connection: Connection, which: ColumnElement[bool]) -> list[Path]:
-        paths = list(connection.scalars(select(_states.c.path).where(which)))
-        connection.execute(delete(_states).where(which))
+    def _drop(self, connection: Connection, which: _Which, values: Mapping[str, object]) -> list[Path]:
+        paths = list(connection.scalars(which.paths, values))
+        if paths:
+            connection.execute(which.drop, values)
         return [self._site.tensor_files / path for path in paths]
 
 

@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager
 from functools import lru_cache
 
 from pydantic import ValidationError
-from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
+from sqlalchemy import Connection, bindparam, func, or_, select
 
 from archipel.site.audit import RoundSettled
 from archipel.site.state import SiteJournalKind, schema
@@ -18,6 +18,43 @@ from archipel.tasks import KnownRounds, check_between_rounds, check_starting_mod
 from archipel.vocabulary import ErrorCode, Hash, Job, RoundClosed, Task, TaskKey, TaskKind
 
 _tasks, _journal, _experiments = schema.tasks, schema.journal, schema.experiments
+
+_TAKEN_ON = (
+    _tasks.c.experiment == bindparam("of"),
+    # One whose update was made counts whatever was answered to it since.
+    or_(
+        _tasks.c["update"].is_not(None),
+        _tasks.c.failure.is_(None),
+        func.json_extract(_tasks.c.failure, "$.code") != ErrorCode.NOT_APPROVED,
+    ),
+    func.json_extract(_tasks.c.task, "$.job_hash") == bindparam("under"),
+)
+"""Other tasks of the experiment under the same job that were not refused. Composed once, like what follows: each task
+asks."""
+_LATER = (
+    select(_tasks.c.round, _tasks.c.kind, _tasks.c.about)
+    .where(*_TAKEN_ON, _tasks.c.kind != TaskKind.TRAIN)
+    .distinct()
+    .order_by(_tasks.c.round)
+)
+_FIRST = (
+    select(_tasks.c.task)
+    .where(
+        *_TAKEN_ON,
+        _tasks.c.round == bindparam("at_round"),
+        _tasks.c.kind == bindparam("at_kind"),
+        _tasks.c.about == bindparam("at_about"),
+        _tasks.c.attempt != bindparam("at_attempt"),
+    )
+    .order_by(_tasks.c.accepted_at, _tasks.c.attempt)
+    .limit(1)
+)
+_JOB = select(_experiments.c.job).where(_experiments.c.experiment == bindparam("of"))
+_RESULTS = (
+    select(_journal.c.body)
+    .where(_journal.c.kind == SiteJournalKind.ROUND_CLOSED, func.instr(_journal.c.body, bindparam("quoted")) > 0)
+    .order_by(_journal.c.number.desc())
+)
 
 
 def check_models(connection: Connection, task: Task) -> None:
@@ -27,8 +64,7 @@ def check_models(connection: Connection, task: Task) -> None:
     before = round_before(task.key)
     made = None if before is None else _made(connection, task, before)
     check_starting_models(task, _first(connection, task), made)
-    document = select(_experiments.c.job).where(_experiments.c.experiment == task.key.experiment)
-    job = parsed_job(connection.scalars(document).one())
+    job = parsed_job(connection.scalars(_JOB, {"of": task.key.experiment}).one())
     check_between_rounds(job, task, known_rounds(connection, job, task))
 
 
@@ -36,9 +72,7 @@ def known_rounds(connection: Connection, job: Job, task: Task) -> KnownRounds:
     """What this site knows of the rounds of the task's experiment."""
     measured: set[int] = set()
     ended: int | None = None
-    columns = (_tasks.c.round, _tasks.c.kind, _tasks.c.about)
-    later = and_(*_taken_on(task), _tasks.c.kind != TaskKind.TRAIN)
-    for row in connection.execute(select(*columns).where(later).distinct().order_by(_tasks.c.round)):
+    for row in connection.execute(_LATER, {"of": task.key.experiment, "under": task.job_hash}):
         key = TaskKey(experiment=job.experiment, round=row.round, kind=TaskKind(row.kind), about=row.about)
         if ends_experiment(key):
             ended = key.round if ended is None else ended
@@ -55,33 +89,11 @@ def holds_result(connection: Connection, closed: RoundClosed) -> bool:
         return any(known.key == closed.key for known in results)
 
 
-def _taken_on(task: Task) -> tuple[ColumnElement[bool], ...]:
-    """Other tasks of the experiment under the same job that were not refused."""
-    # One whose update was made counts whatever was answered to it since.
-    made = _tasks.c["update"].is_not(None)
-    not_refused = or_(
-        made, _tasks.c.failure.is_(None), func.json_extract(_tasks.c.failure, "$.code") != ErrorCode.NOT_APPROVED
-    )
-    same_job = func.json_extract(_tasks.c.task, "$.job_hash") == task.job_hash
-    return _tasks.c.experiment == task.key.experiment, not_refused, same_job
-
-
 def _first(connection: Connection, task: Task) -> tuple[Hash, ...] | None:
     """The models of the first other attempt at the task's stage, under the same job, that was not refused."""
     key = task.key
-    query = (
-        select(_tasks.c.task)
-        .where(
-            *_taken_on(task),
-            _tasks.c.round == key.round,
-            _tasks.c.kind == key.kind,
-            _tasks.c.about == key.about,
-            _tasks.c.attempt != key.attempt,
-        )
-        .order_by(_tasks.c.accepted_at, _tasks.c.attempt)
-        .limit(1)
-    )
-    found = connection.scalar(query)
+    place = {"of": key.experiment, "under": task.job_hash, "at_round": key.round, "at_attempt": key.attempt}
+    found = connection.scalar(_FIRST, {**place, "at_kind": key.kind, "at_about": key.about})
     return None if found is None else Task.model_validate_json(found).models
 
 
@@ -117,15 +129,7 @@ def _counting(connection: Connection, task: Task) -> Iterator[Iterator[RoundSett
 @contextmanager
 def _results(connection: Connection, experiment: str) -> Iterator[Iterator[RoundSettled]]:
     """The results in the journal that are about an experiment, newest first."""
-    lines = (
-        select(_journal.c.body)
-        .where(
-            _journal.c.kind == SiteJournalKind.ROUND_CLOSED,
-            _journal.c.body.contains(json.dumps(experiment), autoescape=True),
-        )
-        .order_by(_journal.c.number.desc())
-    )
-    with closing(connection.scalars(lines)) as bodies:
+    with closing(connection.scalars(_RESULTS, {"quoted": json.dumps(experiment)})) as bodies:
         yield (closed for closed in map(_read, bodies) if closed is not None and closed.experiment == experiment)
 
 

@@ -9,9 +9,8 @@ file is removed.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-from sqlalchemy import Connection, and_, func, insert, select, update
+from sqlalchemy import Connection, func, select
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from archipel.governance import JournalHead, record_hash
@@ -20,7 +19,6 @@ from archipel.site.audit import (
     RoundSettled,
     TaskAcceptedLine,
     TaskFailedLine,
-    TaskLine,
     UpdateMade,
     add_entry,
     journal_heads,
@@ -28,6 +26,8 @@ from archipel.site.audit import (
 from archipel.site.execution import kept_states
 from archipel.site.execution.kept_states import removed_on_error
 from archipel.site.execution.known_models import check_models, holds_result, parsed_job
+from archipel.site.execution.sent_updates import SentUpdates
+from archipel.site.execution.task_rows import ADD_TASK, TASK, UPDATE_TASK, place
 from archipel.site.sandbox import WorkerTaskFailed
 from archipel.site.state import (
     OfferState,
@@ -69,6 +69,7 @@ class SiteTaskStore:
 
     def __init__(self, site: StateFolder) -> None:
         self._site, self.states = site, kept_states.KeptStates(site)
+        self._sent = SentUpdates(site.database)
 
     def find(self, task: Task) -> LocalUpdate | None:
         """The update of this very task. Raises Conflict (replayed) for other content under a used key.
@@ -77,7 +78,7 @@ class SiteTaskStore:
         Conflict (round-closed) when its round is closed or the server withdrew it: no honest server offers it again.
         """
         with self._site.database.read() as connection:
-            row = connection.execute(select(_tasks).where(_is(task.key))).mappings().first()
+            row = connection.execute(TASK, place(task.key)).mappings().first()
         if row is None:
             return None
         if row["task_hash"] != record_hash(task):
@@ -132,16 +133,16 @@ class SiteTaskStore:
         }
         with self._site.database.write() as connection:
             check_models(connection, task)
-            known = connection.execute(select(_tasks.c.task_hash).where(_is(task.key))).first()
+            known = connection.execute(TASK, place(task.key)).first()
             kind = SiteJournalKind.TASK_ACCEPTED if known is None else SiteJournalKind.TASK_BEGUN_AGAIN
             if known is not None and _is_read_in_turn(task):
                 _check_runs(connection, task)
             add_entry(connection, kind, body)
             if known is None:
-                connection.execute(insert(_tasks).values(**row))
+                connection.execute(ADD_TASK, row)
             else:
                 values = {"state": SiteTaskState.ACCEPTED, "failure": None, "detail": None}
-                connection.execute(update(_tasks).where(_is(task.key)).values(**values))
+                connection.execute(UPDATE_TASK, {**place(task.key), **values})
 
     def keep(self, task: Task, made: LocalUpdate) -> None:
         """The update is made: the file of what stays here first, then one transaction names it and the update."""
@@ -161,26 +162,25 @@ class SiteTaskStore:
         }
         with removed_on_error(path), self._site.database.write() as connection:
             add_entry(connection, SiteJournalKind.UPDATE_MADE, body)
-            connection.execute(update(_tasks).where(_is(task.key)).values(**values))
+            connection.execute(UPDATE_TASK, {**place(task.key), **values})
             if path is not None:
                 kept_states.name(connection, task.key, path)
 
     def sent(self, key: TaskKey) -> None:
-        """The server has the update."""
-        with self._site.database.write() as connection:
-            add_entry(connection, SiteJournalKind.UPDATE_SENT, TaskLine(**dict(key)))
-            # The result of the round may have come before this; a closed task stays closed.
-            connection.execute(
-                update(_tasks).where(_is(key), _tasks.c.state == SiteTaskState.DONE).values(state=SiteTaskState.SENT)
-            )
+        """The server has the update. It is journaled with the result of its round, or else by ``keep_sent``."""
+        self._sent.note(key)
+
+    def keep_sent(self) -> None:
+        """Journal which updates the server has and no result of a round came for yet."""
+        self._sent.keep()
 
     def withdrawn(self, key: TaskKey) -> None:
         """The server no longer wants the task. One that was begun and has not ended is withdrawn for good: a plan that
         runs again in the same attempt would disclose more.
         """
-        statement = update(_tasks).where(_is(key), _tasks.c.state == SiteTaskState.ACCEPTED)
+        statement = UPDATE_TASK.where(_tasks.c.state == SiteTaskState.ACCEPTED)
         with self._site.database.write() as connection:
-            if connection.execute(statement.values(state=SiteTaskState.WITHDRAWN)).rowcount:
+            if connection.execute(statement, {**place(key), "state": SiteTaskState.WITHDRAWN}).rowcount:
                 changes.append(connection, TaskChange(kind=UnjournaledKind.TASK_WITHDRAWN, task=key))
 
     def fail(self, task: Task, failure: Failure, detail: str) -> None:
@@ -202,8 +202,7 @@ class SiteTaskStore:
             if not self._known_experiment(connection, task.key.experiment):
                 add_entry(connection, SiteJournalKind.TASK_REFUSED, body)
                 return
-            query = select(_tasks.c.task_hash, _tasks.c.closed_at, _tasks.c.state).where(_is(task.key))
-            known = connection.execute(query).first()
+            known = connection.execute(TASK, place(task.key)).first()
             if known is not None and known.task_hash != record_hash(task):
                 # Other content under a used key: the first task's row is right and stays as it is.
                 add_entry(connection, SiteJournalKind.TASK_REFUSED, body)
@@ -230,20 +229,27 @@ class SiteTaskStore:
 
         The heads of both journals that came with it are kept in the same transaction.
         """
+        with self._sent.turn:
+            if self._settle(closed, server_head, receipt):
+                self._sent.forget(closed.key)
+
+    def _settle(self, closed: RoundClosed, server_head: JournalHead, receipt: JournalHead | None) -> bool:
+        """Whether it is kept now, of a task that was begun here and not closed before."""
         named = closed.committed and self._site.name in closed.contributors
         gone: list[Path] = []
         with self._site.database.write() as connection:
-            row = connection.execute(select(_tasks).where(_is(closed.key))).mappings().first()
+            row = connection.execute(TASK, place(closed.key)).mappings().first()
             if row is None:
                 self._hold_missed(connection, closed, server_head, receipt)
-                return
+                return False
             if row["closed_at"] is not None:
-                return
+                return False
+            self._sent.journal_with_result(connection, closed.key, row["state"], named)
             add_entry(connection, SiteJournalKind.ROUND_CLOSED, RoundSettled(**dict(closed), server_head=server_head))
             values = {"closed_at": utc_now()}
             if row["state"] != SiteTaskState.FAILED:
                 values["state"] = SiteTaskState.CLOSED if named else SiteTaskState.ROLLED_BACK
-            connection.execute(update(_tasks).where(_is(closed.key)).values(**values))
+            connection.execute(UPDATE_TASK, {**place(closed.key), **values})
             spool = self._site.spool / row["spool"] if row["spool"] else None
             gone += self.states.settle(connection, closed, named)
             journal_heads.keep(connection, server_head, receipt)
@@ -251,6 +257,7 @@ class SiteTaskStore:
             spool.rename(reusable_file(spool))
         for path in gone:
             path.unlink(missing_ok=True)
+        return True
 
     def _hold_missed(
         self, connection: Connection, closed: RoundClosed, server_head: JournalHead, receipt: JournalHead | None
@@ -324,7 +331,3 @@ def _check_runs(connection: Connection, task: Task) -> None:
             code=ErrorCode.CRASHED,
             command=Nothing(),
         )
-
-
-def _is(key: TaskKey) -> Any:
-    return and_(*(_tasks.c[name] == value for name, value in key.model_dump(mode="json").items()))

@@ -85,6 +85,15 @@ class ModelCache:
         self._buffers[blob] = buffer
         return buffer
 
+    async def copy_to(self, memory: SharedBuffer, blob: str) -> None:
+        """Put a model into memory to be trained in, while no worker runs: from here or the server."""
+        if blob in self._buffers:
+            with self._buffers[blob].view() as window:
+                return await asyncio.to_thread(memory.write, window, 0)
+        await self._fill(memory, blob)
+        with memory.view() as window:
+            check_header(self._job.tensors, window)
+
     async def frozen(self) -> SharedBuffer | None:
         """The buffer of the frozen part, or None of a job without one. Raises BadInput as ``get`` does."""
         part = self._job.frozen
@@ -241,13 +250,19 @@ class SandboxTrainer:
             if task.key.kind is TaskKind.EVALUATE:
                 yield Trained(await self._done(lambda worker: self._evaluated(worker, task)))
                 return
-            model = await self._models.get(task.models[0])
-            if self._result is None:
-                self._result = SharedBuffer.create(tensor_file_size(self._job.tensors))
-            result = self._result
+            result = self._result = self._result or SharedBuffer.create(tensor_file_size(self._job.tensors))
+            # A step measures the update against the model, which is therefore kept beside it.
+            model = await self._models.get(task.models[0]) if self._job.privacy.steps else result
             state = await self._kept(task)
-            outcome = await self._done(lambda worker: worker.train(task, model, result, state))
-            with result.view() as window, model.view() if self._job.privacy.steps else nullcontext() as given:
+
+            async def work(worker: SandboxedWorker) -> Outcome:
+                if model is result:
+                    # At each try: the one before may have trained on it.
+                    await self._models.copy_to(result, task.models[0])
+                return await worker.train(task, model, result, state)
+
+            outcome = await self._done(work)
+            with result.view() as window, nullcontext() if model is result else model.view() as given:
                 yield Trained(outcome, window, given)
 
     async def _evaluated(self, worker: SandboxedWorker, task: Task) -> Outcome:

@@ -49,21 +49,21 @@ class SharedBuffer:
         """Write bytes at a position. Raises Conflict once sealed, ValueError when they do not fit."""
         if self._sealed:
             raise Conflict("a sealed buffer", "is not written any more", "call reuse() when no worker runs on it")
-        if self._map is None:
-            self._map = mmap.mmap(self.fd, self.size)
-        with memoryview(self._map) as window:
+        with memoryview(self._mapped()) as window:
             window[position : position + len(chunk)] = chunk
 
     def seal(self) -> None:
         """From now on the content cannot be changed: by a worker never, by the agent only after ``reuse``."""
         # Memory of no bytes, which an empty file of a plan is, cannot be mapped and needs none.
-        if self._map is None and self.size:
-            self._map = mmap.mmap(self.fd, self.size)
+        if self.size:
+            self._mapped()
         self._fix(F_SEAL_FUTURE_WRITE)
         self._sealed = True
 
     def lend(self) -> None:
-        """A worker may write here, and put no seal of its own on it that the next worker would suffer from."""
+        """A worker may write here, and put no seal of its own on it that the next worker would suffer from. The agent
+        may write here too, before a task and never while one runs.
+        """
         self._fix(0)
 
     def _fix(self, seals: int) -> None:
@@ -77,9 +77,13 @@ class SharedBuffer:
 
     def view(self) -> memoryview:
         """The content, to be read; release it after use. A worker may still be writing to memory not sealed."""
+        return memoryview(self._mapped()).toreadonly()
+
+    def _mapped(self) -> mmap.mmap:
+        """The agent's own mapping, made once and before the seal that refuses to make it."""
         if self._map is None:
-            self._map = mmap.mmap(self.fd, self.size, prot=mmap.PROT_READ)
-        return memoryview(self._map).toreadonly()
+            self._map = mmap.mmap(self.fd, self.size)
+        return self._map
 
     def close(self) -> None:
         """Give the memory back once it is not used any more."""

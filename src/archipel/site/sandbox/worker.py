@@ -133,18 +133,22 @@ class SandboxedWorker:
             raise await self._misbehaved("answered another question than begin")
 
     async def train(self, task: Task, model: SharedBuffer, result: SharedBuffer, state: bytes | None) -> Outcome:
-        """Train the model into the result's memory. Raises WorkerTaskFailed; the worker may be dead then."""
-        buffers = [model, result]
-        model.seal()
+        """Train the model into the result's memory, in place if it is the same memory. Raises WorkerTaskFailed; the
+        worker may be dead then.
+        """
+        buffers = [result]
         result.lend()
-        if state is not None:
-            buffers.append(SharedBuffer.holding(state))
+        if model is not result:
+            model.seal()
+            buffers.insert(0, model)
+        kept = None if state is None else SharedBuffer.holding(state)
         try:
-            request = Train(task=task, has_state=state is not None)
-            return await self._task(request, [buffer.fd for buffer in buffers], passes=len(task.passes))
+            request = Train(task=task, has_state=kept is not None)
+            given = [buffer.fd for buffer in (*buffers, kept) if buffer is not None]
+            return await self._task(request, given, passes=len(task.passes))
         finally:
-            for buffer in buffers[2:]:
-                buffer.close()
+            if kept is not None:
+                kept.close()
 
     async def evaluate(self, task: Task, model: GivesModel, local: bytes | None = None) -> Outcome:
         """Validate one model or the ensemble of several, which ``model`` gives by its place in the task; ``local`` is

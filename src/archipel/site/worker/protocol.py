@@ -58,7 +58,8 @@ class Begin(Record):
 
 
 class Train(Record):
-    """Train; with it come the model's memory, the result's, and what the site kept if ``has_state``."""
+    """Train; with it come the model's memory and the result's, or one memory that is both, and what the site kept if
+    ``has_state``."""
 
     type: Literal["train"] = "train"
     task: Task

@@ -108,8 +108,10 @@ class Served:
                 self._runtime.begin(*(self.windows.on(one, write=True) for one in descriptors))
                 return Done()
             case Train() if self._runtime is not None:
-                state = _contents(descriptors[2]) if request.has_state else None
-                model, result = self.windows.on(descriptors[0]), self.windows.on(descriptors[1], write=True)
+                given = descriptors[:-1] if request.has_state else descriptors
+                state = _contents(descriptors[-1]) if request.has_state else None
+                result = self.windows.on(given[-1], write=True)
+                model = self.windows.on(given[0]) if len(given) > 1 else result
                 return self._done(self._runtime.train(request.task, model, result, state))
             case Evaluate() if self._runtime is not None:
                 state = _contents(descriptors[-1]) if request.has_state else None
