@@ -17,6 +17,7 @@ from archipel.vocabulary import (
     BadInput,
     Baselines,
     FrozenPart,
+    GpuTerms,
     Job,
     LocalPart,
     PrivacyTerms,
@@ -39,6 +40,7 @@ class ResearchersTerms(TypedDict, total=False):
     strategy: StrategyTerms
     privacy: PrivacyTerms
     limits: WorkerLimits
+    gpu: GpuTerms | None
 
 
 class Draft(NamedTuple):

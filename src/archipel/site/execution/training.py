@@ -20,6 +20,7 @@ from archipel.site.audit import WorkerStarted, add_entry
 from archipel.site.datasets import catalog
 from archipel.site.execution import preparation
 from archipel.site.execution.task_store import SiteTaskStore
+from archipel.site.gpus import GivenGpu, GpuPool
 from archipel.site.sandbox import Sandbox, SandboxedWorker, SandboxSpec, SharedBuffer, WorkerTaskFailed
 from archipel.site.state import SiteJournalKind, StateFolder, sample_cache
 from archipel.site.withdrawals import withdrawals
@@ -196,9 +197,17 @@ class ModelCache:
 
 
 def sandbox_spec(
-    site: StateFolder, job: Job, cohort: Cohort, files: tuple[tuple[Path, str], ...], *, log: str = ""
+    site: StateFolder,
+    job: Job,
+    cohort: Cohort,
+    files: tuple[tuple[Path, str], ...],
+    *,
+    log: str = "",
+    gpu: GivenGpu | None = None,
 ) -> SandboxSpec:
-    """A worker of this site for a job, on the prepared files of a cohort; ``log`` names its log."""
+    """A worker of this site for a job, on the prepared files of a cohort; ``log`` names its log, ``gpu`` the GPU that
+    it computes on.
+    """
     return SandboxSpec(
         job=job,
         site=site.name,
@@ -210,6 +219,7 @@ def sandbox_spec(
         log_path=site.logs / f"{log or job.experiment}.log",
         state_folder=site.folder,
         uid_base=site.settings.uid_base,
+        gpu=gpu,
     )
 
 
@@ -218,11 +228,21 @@ class SandboxTrainer:
 
     ``allowed`` gives the job and cohort before each task: a worker that was given another view of the cohort than the
     one allowed now is replaced. A worker that had no task for the site's ``worker_idle_s`` is ended.
+
+    A job that asks for a GPU waits for its turn on one of ``gpus`` before each task; the limits of time are counted
+    from then on. Between tasks its frozen worker keeps the GPU's memory, and is ended when another experiment waits.
     """
 
     def __init__(
-        self, site: StateFolder, store: SiteTaskStore, job: Job, allowed: Callable[[], Authorisation], fetch: Fetch
+        self,
+        site: StateFolder,
+        store: SiteTaskStore,
+        job: Job,
+        allowed: Callable[[], Authorisation],
+        fetch: Fetch,
+        gpus: GpuPool | None = None,
     ) -> None:
+        self._gpus = gpus or GpuPool(site.settings)
         self._site, self._store, self._job, self._allowed = site, store, job, allowed
         self._models = ModelCache(job, fetch, site.blobs)
         self._worker: SandboxedWorker | None = None
@@ -290,6 +310,12 @@ class SandboxTrainer:
 
         After each withdrawal from the cohort it is replaced again.
         """
+        try:
+            return await self._done_on_its_device(work)
+        finally:
+            self._gpus.rest(self)
+
+    async def _done_on_its_device(self, work: Callable[[SandboxedWorker], Awaitable[Outcome]]) -> Outcome:
         died = False
         while True:
             view = self._allowed().view
@@ -314,7 +340,12 @@ class SandboxTrainer:
         """The worker, started and prepared if there is none alive with this view of the cohort."""
         while True:
             allowed = self._allowed()
-            if self._worker is not None and self._worker.alive and allowed.view == self._view:
+            if (
+                self._worker is not None
+                and self._worker.alive
+                and allowed.view == self._view
+                and self._has_its_device()
+            ):
                 return self._worker
             await self.stop()
             await self._forget_all_but(allowed.cohort)
@@ -322,16 +353,33 @@ class SandboxTrainer:
             shown = with_declared_columns(allowed.cohort, allowed.job.needs)
             self._prepared = await preparation.prepared(self._site, Path(entry.root), shown)
             frozen = await self._models.frozen()
-            # Preparing may take minutes, and a patient may have been withdrawn meanwhile.
+            # Only now: others need not wait for the GPU while files are prepared.
+            gpu = await self._device()
+            # Both may take long, and a patient may have been withdrawn meanwhile.
             if self._allowed().view == allowed.view:
-                self._worker = await self._started(allowed, self._prepared, frozen)
+                self._worker = await self._started(allowed, self._prepared, frozen, gpu)
                 self._view = allowed.view
 
+    async def _device(self) -> GivenGpu | None:
+        """The GPU for the next task, when it is this experiment's turn; None for a job that runs on the CPU here."""
+        asked = self._job.gpu
+        return await self._gpus.claim(self, asked) if asked is not None and self._gpus.serves(asked) else None
+
+    def _has_its_device(self) -> bool:
+        """Whether the frozen worker may go on: on the CPU always, on a GPU unless another experiment got it."""
+        return not self._gpus.serves(self._job.gpu) or self._gpus.resume(self)
+
+    def let_go(self) -> Awaitable[None]:
+        """Give up the frozen worker and the GPU's memory that it keeps, because another experiment waits for it."""
+        worker, self._worker = self._worker, None
+        _log.info("the frozen worker is ended: another experiment waits for its GPU", experiment=self._job.experiment)
+        return _ended(worker)
+
     async def _started(
-        self, allowed: Authorisation, prepared: Prepared, frozen: SharedBuffer | None
+        self, allowed: Authorisation, prepared: Prepared, frozen: SharedBuffer | None, gpu: GivenGpu | None
     ) -> SandboxedWorker:
         """A worker that has read these files; the journal says that it was started."""
-        worker = await Sandbox.start(sandbox_spec(self._site, allowed.job, allowed.cohort, prepared.files))
+        worker = await Sandbox.start(sandbox_spec(self._site, allowed.job, allowed.cohort, prepared.files, gpu=gpu))
         try:
             with self._site.database.write() as connection:
                 body = WorkerStarted(
@@ -378,7 +426,13 @@ class SandboxTrainer:
 
     async def _release(self) -> None:
         await self.stop()
+        self._gpus.release(self)
         self._models.close()
         if self._result is not None:
             self._result.close()
             self._result = None
+
+
+async def _ended(worker: SandboxedWorker | None) -> None:
+    if worker is not None:
+        await worker.kill()

@@ -13,11 +13,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from archipel.site.gpus import GpuWatch, NvmlFault
 from archipel.site.sandbox.groups import ControlGroup
+from archipel.site.sandbox.tree import descendants
 from archipel.site.sandbox.usage import kernel_memory, measure, proportional_memory, scratch_memory
 from archipel.vocabulary import ErrorCode, WorkerLimits
 
 LOOK_S = 0.1
+_GPU_SETTLES_S = 1.5
+"""How long after the freeze the figures of a GPU may still count work that was done before it."""
 SCRATCH = ("/tmp", "/dev/shm")  # noqa: S108 - inside the sandbox
 
 
@@ -30,9 +34,20 @@ class Broken:
 
 
 class ResourceWatch:
-    """Measures a worker while it works; ``scratch`` says whether its temporary folders are its own."""
+    """Measures a worker while it works; ``scratch`` says whether its temporary folders are its own, ``gpu`` watches the
+    GPU that it computes on.
+    """
 
-    def __init__(self, root: int, main: int, limits: WorkerLimits, group: ControlGroup | None, scratch: bool) -> None:
+    def __init__(
+        self,
+        root: int,
+        main: int,
+        limits: WorkerLimits,
+        group: ControlGroup | None,
+        scratch: bool,
+        gpu: GpuWatch | None = None,
+    ) -> None:
+        self._gpu = gpu
         self._root, self._main, self._limits, self._group = root, main, limits, group
         self._folders = SCRATCH if scratch else ()
         self._paused_s = 0.0
@@ -72,7 +87,33 @@ class ResourceWatch:
                 return Broken(ErrorCode.LIMIT_MEMORY, f"{used >> 20} MiB of memory")
         elif self._group.oom_kills():
             return Broken(ErrorCode.LIMIT_MEMORY, "the kernel ended a process of it for its memory")
-        return None
+        return None if self._gpu is None else await self._gpu_broken(self._gpu)
+
+    async def _gpu_broken(self, gpu: GpuWatch) -> Broken | None:
+        try:
+            excess = await asyncio.to_thread(gpu.excess, self._pids())
+        except NvmlFault as error:
+            # What cannot be watched does not run.
+            return Broken(ErrorCode.GPU, f"its GPU cannot be watched: {error}")
+        return None if excess is None else Broken(ErrorCode.LIMIT_MEMORY, excess)
+
+    async def broken_while_frozen(self, since: float) -> Broken | None:
+        """The limit that a worker broke which is frozen ``since`` then (seconds since 1970).
+
+        Stopping a process does not stop the GPU, which may still write to the memory of the result.
+        """
+        broken, settled = await self.memory_broken(), since + _GPU_SETTLES_S
+        if broken is not None or self._gpu is None or time.time() <= settled:
+            return broken
+        try:
+            busy = await asyncio.to_thread(self._gpu.is_busy, self._pids(), int(settled * 1e6))
+        except NvmlFault as error:
+            return Broken(ErrorCode.GPU, f"its GPU cannot be watched: {error}")
+        return Broken(ErrorCode.PLAN_ERROR, "its GPU was still at work") if busy else None
+
+    def _pids(self) -> frozenset[int]:
+        grouped = self._group.processes() if self._group is not None else set()
+        return frozenset({*descendants(self._root), *grouped})
 
     def cpu_s(self) -> float:
         """Seconds of processor time so far."""
