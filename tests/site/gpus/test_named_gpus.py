@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from archipel.cli.terms_options import gpu_terms
 from archipel.governance import SitePolicy, job_hash, objections
 from archipel.site.approval import differences, explain_offer
+from archipel.site.checks.dry_run import Checks
 from archipel.site.checks.findings import Notes, Sign
 from archipel.site.checks.preflight import Preflight
 from archipel.site.gpus import Driver, NvmlFault
@@ -18,7 +20,7 @@ from archipel.site.state.folder import StateFolder
 from archipel.vocabulary import BadInput, ErrorCode, GpuTerms, NotFound, Release
 from archipel.vocabulary.remedies import ListGpus
 from worlds.gpus import FIRST, SECOND, SLICE, MadeUpNvml, made_up_driver
-from worlds.people import approve
+from worlds.people import ANNA, approve
 from worlds.site import Terminal, job_for, take_offer
 
 
@@ -137,6 +139,37 @@ def test_whoever_approves_reads_what_a_gpu_means(hospital: StateFolder) -> None:
 def test_a_job_that_asks_for_a_gpu_differs_from_one_that_does_not(hospital: StateFolder) -> None:
     lines = differences(job_for(hospital), job_for(hospital, gpu=GpuTerms(memory_mb=512)))
     assert any(line.startswith("what it needs of a GPU") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("memory_mb", "or_cpu", "asked"),
+    [
+        (None, False, None),
+        (None, True, GpuTerms(required=False)),
+        (512, False, GpuTerms(memory_mb=512)),
+        (512, True, GpuTerms(memory_mb=512, required=False)),
+    ],
+)
+def test_the_options_of_a_researcher_say_what_a_job_asks_of_a_gpu(
+    memory_mb: int | None, or_cpu: bool, asked: GpuTerms | None
+) -> None:
+    assert gpu_terms(memory_mb, or_cpu) == asked
+    with pytest.raises(BadInput, match="memory_mb=1: is too small; give at least 256"):
+        gpu_terms(1, or_cpu)
+
+
+async def test_a_check_computes_on_the_gpu_unless_the_agent_may_use_it(
+    with_table: StateFolder, nvml: MadeUpNvml, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take_offer(with_gpus(with_table, "0"), gpu=GpuTerms(memory_mb=512))
+    notes, checks = Notes(), Checks(with_table, "heart", by=ANNA)
+    given = await checks._gpu(notes)
+    assert given is not None and given.gpu.uuid == FIRST and not notes.findings
+    monkeypatch.setattr(StateFolder, "agent_runs", lambda self: True)
+    assert await checks._gpu(notes) is None
+    assert [one.sign for one in notes.findings] == [Sign.LOOK]
+    with_gpus(with_table)
+    assert await checks._gpu(notes) is None
 
 
 def gpu_findings(site: StateFolder, **asked: Any) -> list[tuple[str, Sign, str]]:

@@ -9,6 +9,7 @@ import pytest
 from archipel.site.gpus import GpuWatch
 from archipel.site.gpus.devices import find
 from archipel.site.gpus.watch import pids_are_the_machines
+from archipel.site.sandbox.usage import pinned_memory
 from worlds.gpus import MIB, SLICE, MadeUpNvml
 
 
@@ -49,6 +50,17 @@ def test_the_journal_says_what_bounds_the_memory() -> None:
     whole = watch(MadeUpNvml(), by_process=False).in_words
     assert whole.endswith("watched by the agent as the growth of all that the GPU holds")
     assert watch(MadeUpNvml(), name=SLICE).in_words.startswith("at most 10240 MiB by its MIG slice")
+
+
+def test_memory_that_the_driver_holds_for_a_process_counts_as_the_machines(tmp_path: Path) -> None:
+    (tmp_path / "7").mkdir()
+    lines = ("7f0000000000-7f0000200000 rw-s 00000000 00:06 481  /dev/nvidiactl",
+             "7f0000400000-7f0000500000 rw-s 00000000 00:06 481  /dev/nvidiactl",
+             "7f0010000000-7f0090000000 rw-s 00000000 00:06 482  /dev/nvidia0",
+             "7f00a0000000-7f00b0000000 ---p 00000000 00:06 483  /dev/nvidia-uvm",
+             "7f00c0000000-7f00d0000000 rw-p 00000000 00:00 0 ")  # fmt: skip
+    (tmp_path / "7/maps").write_text("\n".join(lines))
+    assert pinned_memory({7, 8}, tmp_path) == 3 * MIB
 
 
 def test_pids_are_the_machines_only_in_its_first_namespace(tmp_path: Path) -> None:

@@ -72,15 +72,8 @@ def shown(tree: DriverTree, gpu: Gpu, libraries: Mapping[str, Path]) -> ShownGpu
 def environment(gpu: Gpu, libraries: str) -> dict[str, str]:
     """The variables by which CUDA takes exactly this GPU; ``libraries`` is the folder of the driver's, if it is not
     the system's.
-
-    cuBLAS reads the size of its workspace when it is loaded, before a plan could ask for results that are the same
-    each time; the size here allows them.
     """
-    found = {
-        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
-        "CUDA_VISIBLE_DEVICES": gpu.uuid,
-        "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
-    }
+    found = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": gpu.uuid}
     if libraries:
         found |= {"LD_LIBRARY_PATH": libraries, "TRITON_LIBCUDA_PATH": libraries}
     return found

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from archipel.site.gpus import GpuWatch, NvmlFault
 from archipel.site.sandbox.groups import ControlGroup
 from archipel.site.sandbox.tree import descendants
-from archipel.site.sandbox.usage import kernel_memory, measure, proportional_memory, scratch_memory
+from archipel.site.sandbox.usage import kernel_memory, measure, pinned_memory, proportional_memory, scratch_memory
 from archipel.vocabulary import ErrorCode, WorkerLimits
 
 LOOK_S = 0.1
@@ -81,11 +81,13 @@ class ResourceWatch:
 
     async def memory_broken(self) -> Broken | None:
         """The limit of memory, when more is held now; a frozen worker is asked about too."""
-        if self._group is None or not self._group.keeps_memory:
-            used = await self._memory()
-            if used > self._limits.memory_mb << 20:
-                return Broken(ErrorCode.LIMIT_MEMORY, f"{used >> 20} MiB of memory")
-        elif self._group.oom_kills():
+        pinned = 0 if self._gpu is None else pinned_memory(self._pids())
+        watched = self._group is None or not self._group.keeps_memory
+        used = pinned + (await self._memory() if watched else 0)
+        if used > self._limits.memory_mb << 20:
+            beside = f", {pinned >> 20} of them pinned for a GPU" if pinned else ""
+            return Broken(ErrorCode.LIMIT_MEMORY, f"{used >> 20} MiB of memory{beside}")
+        if self._group is not None and not watched and self._group.oom_kills():
             return Broken(ErrorCode.LIMIT_MEMORY, "the kernel ended a process of it for its memory")
         return None if self._gpu is None else await self._gpu_broken(self._gpu)
 
