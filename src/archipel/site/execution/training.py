@@ -19,9 +19,11 @@ from archipel.site.approval import Authorisation
 from archipel.site.audit import WorkerStarted, add_entry
 from archipel.site.datasets import catalog
 from archipel.site.execution import preparation
+from archipel.site.execution.gpu_turns import GpuTurns
+from archipel.site.execution.specs import sandbox_spec
 from archipel.site.execution.task_store import SiteTaskStore
 from archipel.site.gpus import GivenGpu, GpuPool
-from archipel.site.sandbox import Sandbox, SandboxedWorker, SandboxSpec, SharedBuffer, WorkerTaskFailed
+from archipel.site.sandbox import Sandbox, SandboxedWorker, SharedBuffer, WorkerTaskFailed
 from archipel.site.state import SiteJournalKind, StateFolder, sample_cache
 from archipel.site.withdrawals import withdrawals
 from archipel.storage import BlobStore
@@ -196,33 +198,6 @@ class ModelCache:
         self._local = None
 
 
-def sandbox_spec(
-    site: StateFolder,
-    job: Job,
-    cohort: Cohort,
-    files: tuple[tuple[Path, str], ...],
-    *,
-    log: str = "",
-    gpu: GivenGpu | None = None,
-) -> SandboxSpec:
-    """A worker of this site for a job, on the prepared files of a cohort; ``log`` names its log, ``gpu`` the GPU that
-    it computes on.
-    """
-    return SandboxSpec(
-        job=job,
-        site=site.name,
-        open_file=site.blobs.local,
-        cohort=preparation.as_disclosed(with_declared_columns(cohort, job.needs), job.validation_fraction),
-        files=files,
-        limits=job.limits,
-        mode=site.settings.sandbox.value,
-        log_path=site.logs / f"{log or job.experiment}.log",
-        state_folder=site.folder,
-        uid_base=site.settings.uid_base,
-        gpu=gpu,
-    )
-
-
 class SandboxTrainer:
     """Runs an experiment's tasks in its worker, one after the other; a worker that died is started again.
 
@@ -242,7 +217,7 @@ class SandboxTrainer:
         fetch: Fetch,
         gpus: GpuPool | None = None,
     ) -> None:
-        self._gpus = gpus or GpuPool(site.settings)
+        self._turns = GpuTurns(gpus or GpuPool(site.settings), job, self._give_up)
         self._site, self._store, self._job, self._allowed = site, store, job, allowed
         self._models = ModelCache(job, fetch, site.blobs)
         self._worker: SandboxedWorker | None = None
@@ -313,7 +288,7 @@ class SandboxTrainer:
         try:
             return await self._done_on_its_device(work)
         finally:
-            self._gpus.rest(self)
+            self._turns.rest()
 
     async def _done_on_its_device(self, work: Callable[[SandboxedWorker], Awaitable[Outcome]]) -> Outcome:
         died = False
@@ -340,12 +315,7 @@ class SandboxTrainer:
         """The worker, started and prepared if there is none alive with this view of the cohort."""
         while True:
             allowed = self._allowed()
-            if (
-                self._worker is not None
-                and self._worker.alive
-                and allowed.view == self._view
-                and self._has_its_device()
-            ):
+            if self._worker is not None and self._worker.alive and allowed.view == self._view and self._turns.resume():
                 return self._worker
             await self.stop()
             await self._forget_all_but(allowed.cohort)
@@ -354,25 +324,14 @@ class SandboxTrainer:
             self._prepared = await preparation.prepared(self._site, Path(entry.root), shown)
             frozen = await self._models.frozen()
             # Only now: others need not wait for the GPU while files are prepared.
-            gpu = await self._device()
+            gpu = await self._turns.claim()
             # Both may take long, and a patient may have been withdrawn meanwhile.
             if self._allowed().view == allowed.view:
                 self._worker = await self._started(allowed, self._prepared, frozen, gpu)
                 self._view = allowed.view
 
-    async def _device(self) -> GivenGpu | None:
-        """The GPU for the next task, when it is this experiment's turn; None for a job that runs on the CPU here."""
-        asked = self._job.gpu
-        return await self._gpus.claim(self, asked) if asked is not None and self._gpus.serves(asked) else None
-
-    def _has_its_device(self) -> bool:
-        """Whether the frozen worker may go on: on the CPU always, on a GPU unless another experiment got it."""
-        return not self._gpus.serves(self._job.gpu) or self._gpus.resume(self)
-
-    def let_go(self) -> Awaitable[None]:
-        """Give up the frozen worker and the GPU's memory that it keeps, because another experiment waits for it."""
+    def _give_up(self) -> Awaitable[None]:
         worker, self._worker = self._worker, None
-        _log.info("the frozen worker is ended: another experiment waits for its GPU", experiment=self._job.experiment)
         return _ended(worker)
 
     async def _started(
@@ -426,7 +385,7 @@ class SandboxTrainer:
 
     async def _release(self) -> None:
         await self.stop()
-        self._gpus.release(self)
+        self._turns.release()
         self._models.close()
         if self._result is not None:
             self._result.close()

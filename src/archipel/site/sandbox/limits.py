@@ -21,7 +21,7 @@ from archipel.vocabulary import ErrorCode, WorkerLimits
 
 LOOK_S = 0.1
 _GPU_SETTLES_S = 1.5
-"""How long after the freeze the figures of a GPU may still count work that was done before it."""
+"""How long after its task the figures of a GPU may still count work that was done before it."""
 SCRATCH = ("/tmp", "/dev/shm")  # noqa: S108 - inside the sandbox
 
 
@@ -47,7 +47,7 @@ class ResourceWatch:
         scratch: bool,
         gpu: GpuWatch | None = None,
     ) -> None:
-        self._gpu = gpu
+        self._gpu, self._at_work = gpu, 0.0
         self._root, self._main, self._limits, self._group = root, main, limits, group
         self._folders = SCRATCH if scratch else ()
         self._paused_s = 0.0
@@ -71,6 +71,7 @@ class ResourceWatch:
         """Waits as long as the limits are kept. Measures ten times per second."""
         began, first = self._clock(), self.cpu_s()
         while True:
+            self._at_work = time.time()
             await asyncio.sleep(min(LOOK_S, max(0.0, wall_s - (self._clock() - began)) + 0.001))
             if self._clock() - began > wall_s:
                 return Broken(ErrorCode.LIMIT_TIME, f"more than {wall_s:.1f} s of wall time")
@@ -99,12 +100,12 @@ class ResourceWatch:
             return Broken(ErrorCode.GPU, f"its GPU cannot be watched: {error}")
         return None if excess is None else Broken(ErrorCode.LIMIT_MEMORY, excess)
 
-    async def broken_while_frozen(self, since: float) -> Broken | None:
-        """The limit that a worker broke which is frozen ``since`` then (seconds since 1970).
+    async def broken_while_frozen(self) -> Broken | None:
+        """The limit that a frozen worker broke.
 
         Stopping a process does not stop the GPU, which may still write to the memory of the result.
         """
-        broken, settled = await self.memory_broken(), since + _GPU_SETTLES_S
+        broken, settled = await self.memory_broken(), self._at_work + _GPU_SETTLES_S
         if broken is not None or self._gpu is None or time.time() <= settled:
             return broken
         try:

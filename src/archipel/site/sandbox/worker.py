@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import subprocess
-import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
 from signal import SIGCONT, SIGKILL, SIGSTOP
@@ -335,12 +334,11 @@ class SandboxedWorker:
 
     async def _stays_frozen(self) -> None:
         """Look at the frozen sandbox once a second, and end it when something runs or more memory is held."""
-        since = time.time()
         while self.alive:
             await asyncio.sleep(_LOOK_WHILE_FROZEN_S)
             try:
                 awake = [pid for pid in self._inside if not tree.is_frozen(pid)] or self._others()
-                broken = None if awake else await self._watch.broken_while_frozen(since)
+                broken = None if awake else await self._watch.broken_while_frozen()
             except OSError as error:
                 # Nobody waits for this task: without an end here the worker would never be looked at again.
                 await self._misbehaved(f"could not be looked at between tasks ({error})")
