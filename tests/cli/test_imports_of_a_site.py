@@ -20,6 +20,7 @@ ALLOWED = {
     ("archipel.site.datasets", "DetectedFormat"): "a record inside a service's answer",
     ("archipel.site.datasets", "HTML"): "the name of a report's file",
     ("archipel.site.datasets", "UnclearPatients"): "an error that holds the two answers to a question",
+    ("archipel.site.gpus", "GpuRow"): "a record inside a service's answer",
     ("archipel.site.membership", "certificates"): "renew says until when the old certificate lasts",
     ("archipel.site.membership", "create_site"): "one call, before there is a folder that a service could be given",
     ("archipel.site.membership", "enrolment"): "one call, to which a service would add nothing",

@@ -17,6 +17,8 @@ from archipel.cli.quiet_screen import quiet
 from archipel.cli.scores import arguments, as_document, print_scores
 from archipel.cli.terms_options import (
     TERMS,
+    GpuMemory,
+    GpuOptional,
     Grace,
     Measurements,
     Memory,
@@ -27,6 +29,7 @@ from archipel.cli.terms_options import (
     Temporary,
     Threads,
     Wall,
+    gpu_terms,
     worker_limits,
 )
 
@@ -71,6 +74,8 @@ def run(
     tmp_mb: Temporary = None,
     processes: Processes = None,
     threads: Threads = None,
+    gpu_memory_mb: GpuMemory = None,
+    gpu_or_cpu: GpuOptional = False,
     seed: Annotated[int, typer.Option(help="Seed of the initial model and of the training.")] = 0,
     set_: Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE, a hyper-parameter.")] = None,
     validation_fraction: Annotated[
@@ -113,6 +118,7 @@ def run(
             resumes=resumes,
             measurements=measurements,
             limits=limits,
+            gpu=gpu_terms(gpu_memory_mb, gpu_or_cpu),
             baselines=baselines,
             validation_fraction=validation_fraction,
             seed=seed,

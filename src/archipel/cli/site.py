@@ -19,6 +19,7 @@ from archipel.cli.offer_display import print_earlier, print_offers, show_offer
 from archipel.cli.site_check import check
 from archipel.cli.site_cohort import cohort_app
 from archipel.cli.site_dataset import dataset_app
+from archipel.cli.site_gpu import gpu_app, print_gpus
 from archipel.cli.site_membership import renew
 from archipel.cli.site_records import errors_app, journal_app
 from archipel.cli.site_report import dataset_report
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 app = typer.Typer(name="site", help="A hospital's site: data, approvals, journal and the agent.", no_args_is_help=True)
 app.add_typer(dataset_app)
 app.add_typer(cohort_app)
+app.add_typer(gpu_app)
 app.add_typer(journal_app)
 app.add_typer(errors_app)
 dataset_app.command("report")(dataset_report)
@@ -114,6 +116,7 @@ def status(state: State, as_json: AsJson = False) -> None:
         return
     screen, federation, link = console(), overview.federation, overview.link
     screen.print(f"site {overview.site}, agent {overview.agent}, sandbox {overview.sandbox}")
+    print_gpus(overview.gpus)
     if federation is None:
         screen.print("has not joined a federation yet")
     else:

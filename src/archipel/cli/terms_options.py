@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from archipel.vocabulary import RoundTerms, WorkerLimits
+from archipel.vocabulary import GpuTerms, RoundTerms, WorkerLimits
 
 TERMS = RoundTerms(rounds=1, quorum=1)
 """The terms' defaults."""
@@ -37,6 +37,22 @@ Processes = Annotated[
     int | None, _limit("--processes", "How many processes and threads a worker may have", _LIMITS.processes)
 ]
 Threads = Annotated[int | None, _limit("--threads", "How many threads each process computes with", _LIMITS.threads)]
+
+GpuMemory = Annotated[
+    int | None, typer.Option("--gpu-memory-mb", help="MiB of a GPU's memory; without it everything runs on the CPU.")
+]
+GpuOptional = Annotated[
+    bool, typer.Option("--gpu-or-cpu", help="Run on the CPU at sites without a GPU, which do not refuse then.")
+]
+
+
+def gpu_terms(memory_mb: int | None, or_cpu: bool) -> GpuTerms | None:
+    """What is asked of a GPU; None for the CPU alone. Raises BadInput for a bound that is outside of its own."""
+    from archipel.researcher.checked_terms import checked
+
+    if memory_mb is None:
+        return checked(GpuTerms, {"required": False}) if or_cpu else None
+    return checked(GpuTerms, {"memory_mb": memory_mb, "required": not or_cpu})
 
 
 def worker_limits(

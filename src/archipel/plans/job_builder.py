@@ -20,6 +20,7 @@ from archipel.vocabulary import (
     BadInput,
     Baselines,
     FrozenPart,
+    GpuTerms,
     Job,
     LocalPart,
     PrivacyTerms,
@@ -42,6 +43,7 @@ class ResearchersTerms(TypedDict, total=False):
     strategy: StrategyTerms
     privacy: PrivacyTerms
     limits: WorkerLimits
+    gpu: GpuTerms | None
 
 
 class Draft(NamedTuple):

@@ -30,6 +30,7 @@ from archipel.vocabulary import (
     BadInput,
     Baselines,
     ErrorCode,
+    GpuTerms,
     Patience,
     PrivacyTerms,
     RoundTerms,
@@ -174,6 +175,7 @@ class Federation:
         validation_fraction: float = 0.2,
         seed: int = 0,
         limits: WorkerLimits | None = None,
+        gpu: GpuTerms | None = None,
         strategy: StrategyTerms | None = None,
         privacy: PrivacyTerms | None = None,
     ) -> Experiment:
@@ -196,8 +198,9 @@ class Federation:
         alone and, unless a part of the model is local, measures the ensemble of those models. ``strategy`` (default:
         federated averaging) names how updates become the next model, with its parameters. ``privacy`` (default: each
         site's update individually, unchanged) says how updates leave a site: ``PrivacyTerms(release="sum")`` lets only
-        terms of a sum over sites leave. The
-        initial model is made here, from ``seed``.
+        terms of a sum over sites leave. ``gpu`` (default: the CPU) asks for a GPU at each site:
+        ``GpuTerms(memory_mb=12288)``; with ``required=False`` a site without one computes on its CPU. The initial model
+        is made here, from ``seed``.
 
         ``start_from`` continues from a model instead: a safetensors file with the tensors of the plan's model, or the
         last or best model of another experiment (``"heart-1"``, ``"heart-1:best"``, or its handle), at any time after
@@ -245,6 +248,7 @@ class Federation:
             baselines=baselines,
             validation_fraction=validation_fraction,
             limits=limits or WorkerLimits(),
+            gpu=gpu,
             strategy=strategy or StrategyTerms(),
             privacy=privacy or PrivacyTerms(),
         )

@@ -16,6 +16,7 @@ _SENTENCES = {
     ErrorCode.CRASHED: "the worker ended without an answer",
     ErrorCode.DATA_CHANGED: "a file of the approved cohort changed at the site",
     ErrorCode.DISK_FULL: "the site's disk is full",
+    ErrorCode.GPU: "the site cannot give the task the GPU that the job asks for; people at the site can read why",
     ErrorCode.LIMIT_CPU: "the task used more processor time than the job allows; ask for more (cpu_s) or "
     "do less in a round",
     ErrorCode.LIMIT_MEMORY: "the task used more memory than the job allows; ask for more (memory_mb) or use less",

@@ -18,6 +18,7 @@ from archipel.vocabulary.errors import (
     StorageFull,
 )
 from archipel.vocabulary.failures import EXCEPTION_CLASSES, Failure
+from archipel.vocabulary.gpus import GpuTerms
 from archipel.vocabulary.jobs import (
     Baselines,
     Job,
@@ -78,6 +79,7 @@ __all__ = [
     "ExperimentId",
     "Failure",
     "FrozenPart",
+    "GpuTerms",
     "Hash",
     "HyperParameter",
     "InputValues",

@@ -29,6 +29,7 @@ class ErrorCode(StrEnum):
     CRASHED = "crashed"
     DATA_CHANGED = "data-changed"
     DISK_FULL = "disk-full"
+    GPU = "gpu"
     INTERNAL = "internal"
     LIMIT_CPU = "limit-cpu"
     LIMIT_MEMORY = "limit-memory"

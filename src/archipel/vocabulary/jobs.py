@@ -17,6 +17,7 @@ from archipel.vocabulary.bounds import (
     MOST_SITES,
 )
 from archipel.vocabulary.counting import pluralise
+from archipel.vocabulary.gpus import GpuTerms
 from archipel.vocabulary.lineage import Lineage
 from archipel.vocabulary.metrics import MetricSpec
 from archipel.vocabulary.names import ExperimentId, Hash, Name, SiteName
@@ -179,7 +180,8 @@ class Job(Record):
 
     Any change of any field is another job and asks every site again. ``tensors`` are those that every update has, and
     ``initial_model`` has their first values; where a part of the model is ``frozen`` or ``local``, they are the rest.
-    ``lineage`` says where the initial model came from; None for one that the plan made.
+    ``lineage`` says where the initial model came from; None for one that the plan made. ``gpu`` is what a worker needs
+    of a GPU; without it the job runs on the CPU.
     """
 
     format: Literal["archipel-job/1"] = "archipel-job/1"
@@ -206,6 +208,7 @@ class Job(Record):
     selection: Selection | None = None
     baselines: Baselines = Baselines()
     limits: WorkerLimits = WorkerLimits()
+    gpu: GpuTerms | None = None
     roster: Annotated[Many[RosterEntry], Field(max_length=MOST_SITES)]
     server_key: PublicKey
 

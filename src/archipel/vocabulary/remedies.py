@@ -28,6 +28,7 @@ class RemedyName(StrEnum):
     LIST_OFFERS = "list-offers"
     LIST_DATASETS = "list-datasets"
     LIST_FORMATS = "list-formats"
+    LIST_GPUS = "list-gpus"
     CHECK_DATASET = "check-dataset"
     LIST_COHORTS = "list-cohorts"
     LIST_ERRORS = "list-errors"
@@ -184,6 +185,16 @@ class ListFormats(Remedy):
     def command_line(self) -> tuple[str, ...]:
         """``archipel site dataset formats``."""
         return "site", "dataset", "formats"
+
+
+class ListGpus(Remedy):
+    """See the GPUs that this site's owner named, and those that can be named."""
+
+    name: ClassVar = RemedyName.LIST_GPUS
+
+    def command_line(self) -> tuple[str, ...]:
+        """``archipel site gpu list``."""
+        return "site", "gpu", "list"
 
 
 class CheckDataset(Remedy):

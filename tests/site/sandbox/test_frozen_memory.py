@@ -14,8 +14,9 @@ from archipel.governance import job_hash
 from archipel.plans.job_builder import draft
 from archipel.site.approval import authorisation, offers
 from archipel.site.checks.rehearsal import Rehearsal
+from archipel.site.execution import sandbox_spec
 from archipel.site.execution.task_store import SiteTaskStore
-from archipel.site.execution.training import SandboxTrainer, sandbox_spec
+from archipel.site.execution.training import SandboxTrainer
 from archipel.site.sandbox import SharedBuffer, WorkerTaskFailed
 from archipel.site.state.folder import StateFolder
 from archipel.tasks import Compute

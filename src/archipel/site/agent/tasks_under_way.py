@@ -20,6 +20,7 @@ from archipel.site.agent.connection import ServerConnection
 from archipel.site.agent.upload import deliver
 from archipel.site.approval import authorisation
 from archipel.site.execution import RepeatOnCohortChange, SandboxTrainer, SiteTaskStore
+from archipel.site.gpus import GpuPool
 from archipel.site.sandbox import WorkerTaskFailed
 from archipel.site.state import StateFolder
 from archipel.tasks import Compute, Handler, Idempotent, LocalUpdate, RequirePermission, check_task_of_job, failure_of
@@ -58,6 +59,7 @@ class TasksUnderWay:
         beside: Callable[[Coroutine[Any, Any, Any]], None],
     ) -> None:
         self._site, self._store, self._link, self._beside = site, store, link, beside
+        self._gpus = GpuPool(site.settings)
         self.work: dict[str, Work] = {}
         self.proving: dict[asyncio.Task[None], TaskKey] = {}
         """Tasks that were offered and of which it is not known yet whether they are allowed here."""
@@ -119,7 +121,7 @@ class TasksUnderWay:
             allowed()
             check_task_of_job(job, job_hash, task)
 
-        trainer = SandboxTrainer(self._site, self._store, job, allowed, self._link.fetch)
+        trainer = SandboxTrainer(self._site, self._store, job, allowed, self._link.fetch, self._gpus)
         cell = self._site.settings.policy.minimum_cell
         made_here = Compute(job, self._site.name, trainer, self._site.spool, self._room, cell)
         compute = RepeatOnCohortChange(made_here, lambda: allowed().view)

@@ -105,7 +105,13 @@ def authorise(site: StateFolder, experiment: str, job: str) -> Authorisation:
     allowed = _proven(stored, site.identity.public, site.cohort_key)
     if out.signed:
         _check_enough(site.settings.policy, thing, allowed)
-    against = policy_objections(allowed.job, site.settings.policy, len(allowed.cohort.subjects), allowed.samples)
+    against = policy_objections(
+        allowed.job,
+        site.settings.policy,
+        len(allowed.cohort.subjects),
+        allowed.samples,
+        gpus=len(site.settings.gpus),
+    )
     if against:
         remedy, show = "the site's policy must allow this first", ShowOffer(experiment=experiment)
         raise Refused(thing, "; ".join(against), remedy, values={"experiment": experiment}, command=show)

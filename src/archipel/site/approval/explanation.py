@@ -12,6 +12,7 @@ from archipel.data import SampleCounts
 from archipel.data.volumes import ON_TOP, names_in
 from archipel.privacy import Measured, declared_metrics, reported_bytes
 from archipel.rounds import most_attempts, most_measurements
+from archipel.site.approval.gpu_in_words import on_a_gpu
 from archipel.site.approval.model_in_words import leaving_model, size_in_words, trained_model
 from archipel.site.state import SandboxRule, SiteSettings
 from archipel.vocabulary import BadInput, HyperParameter, Job, MetricSpec, OptimiserState, Release, StepTerms
@@ -41,6 +42,7 @@ def explain_offer(
     the dataset; ``samples`` are those to train and to validate on, or all of them on both sides while that is not
     settled.
     """
+    on_gpu = [] if job.gpu is None else [("On a GPU?", on_a_gpu(job.gpu, settings))]
     return [
         ("Who asks?", _asks(job, settings, federation, asked_by)),
         ("What for?", _purpose(job)),
@@ -51,6 +53,7 @@ def explain_offer(
         ("For how long?", _rounds(job)),
         ("What may the researcher change later?", _changes(job)),
         ("With which limits?", _limits(job, settings)),
+        *on_gpu,
     ]
 
 

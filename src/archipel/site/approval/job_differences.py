@@ -45,6 +45,7 @@ _LABELS = {
     "selection": "what chooses the best model",
     "baselines": "baselines",
     "limits": "limits",
+    "gpu": "what it needs of a GPU",
     "server_key": "the server's key",
 }
 

@@ -9,17 +9,17 @@ from archipel.strategies import known_needs
 from archipel.vocabulary import BadInput, Job
 
 
-def policy_objections(job: Job, policy: SitePolicy, subjects: int, samples: SampleCounts) -> list[str]:
+def policy_objections(job: Job, policy: SitePolicy, subjects: int, samples: SampleCounts, *, gpus: int) -> list[str]:
     """One sentence for each reason not to run the job with a cohort of so many subjects; none when it may run.
 
-    ``samples`` are those to train and to validate on.
+    ``samples`` are those to train and to validate on; ``gpus`` is how many GPUs the site's owner named.
 
     A privacy step that is not known here, and parameters that a step or a known strategy does not take, are such
     reasons: a person reads them beside the others.
     """
     against = _of_steps(job)
     reported = 0 if against else reported_bytes(job, Measured(*samples, policy.minimum_cell))
-    return [*_of_policy(job, policy, subjects, reported), *against]
+    return [*_of_policy(job, policy, subjects, reported, gpus), *against]
 
 
 def samples_for(job: Job, cohort: Cohort) -> SampleCounts:
@@ -35,11 +35,11 @@ def _of_steps(job: Job) -> list[str]:
     return []
 
 
-def _of_policy(job: Job, policy: SitePolicy, subjects: int, reported: int) -> list[str]:
+def _of_policy(job: Job, policy: SitePolicy, subjects: int, reported: int, gpus: int) -> list[str]:
     try:
         needs = known_needs(job.strategy)
     except BadInput as error:
         misfit = f"strategy {job.strategy.name} does not take what the job gives it ({error.thing}: {error.cause})"
         # What it would need from the sites cannot be said then, and is no second reason.
-        return [*objections(job, policy, subjects, job.privacy.release, reported), misfit]
-    return objections(job, policy, subjects, needs, reported)
+        return [*objections(job, policy, subjects, job.privacy.release, reported, gpus), misfit]
+    return objections(job, policy, subjects, needs, reported, gpus)

@@ -37,7 +37,8 @@ def rules_against(site: StateFolder, job: Job, entry: catalog.Dataset, cohort: C
     else:
         left = cohort_versions.as_it_stands(site.database, site.cohort_key, cohort)
         subjects, samples = len(left.subjects), samples_for(job, left)
-    reasons = policy_objections(job, site.settings.policy, subjects, samples)
+    gpus = len(site.settings.gpus)
+    reasons = policy_objections(job, site.settings.policy, subjects, samples, gpus=gpus)
     if cohort is not None and cohort.validation_fraction not in (None, job.validation_fraction):
         reasons.append(
             f"version {cohort.version} of dataset {entry.name} keeps {cohort.validation_fraction:g} for validation; "

@@ -24,6 +24,7 @@ from archipel.site.checks.preflight import Preflight
 from archipel.site.checks.rehearsal import Rehearsal
 from archipel.site.datasets import catalog, stored_grids
 from archipel.site.execution import sandbox_spec
+from archipel.site.gpus import GivenGpu, GpuPool
 from archipel.site.sandbox import WorkerTaskFailed
 from archipel.site.state import SiteJournalKind, StateFolder
 from archipel.vocabulary import (
@@ -87,7 +88,8 @@ class Checks:
             dummies = Dummies(job.needs, schema, cohort.mapping, cohort.format)
             with tempfile.TemporaryDirectory(prefix="check-", dir=site.folder) as place:
                 files = await run_in_thread(lambda _: dummies.write(Path(place)))
-                spec = sandbox_spec(site, job, dummies.cohort, files, log=f"{job.experiment}.check")
+                gpu = await self._gpu(notes)
+                spec = sandbox_spec(site, job, dummies.cohort, files, log=f"{job.experiment}.check", gpu=gpu)
                 async with Rehearsal(spec) as run:
                     notes.go("sandbox", run.worker.description)
                     notes.go("generated data", f"{len(dummies.cohort.samples)} samples read")
@@ -114,6 +116,18 @@ class Checks:
         except (WorkerTaskFailed, ArchipelError) as error:
             self._failed(error, notes)
         return self._rung(CheckStep.DUMMY, notes)
+
+    async def _gpu(self, notes: Notes) -> GivenGpu | None:
+        """The GPU that this step computes on: only while no agent runs, which knows nothing of this process."""
+        asked, pool = self._job.gpu, GpuPool(self._site.settings)
+        if asked is None or not pool.serves(asked):
+            return None
+        if self._site.agent_runs():
+            notes.look(
+                "GPU", "the agent runs and may use it, so this step runs on the CPU; to try the GPU, stop the agent"
+            )
+            return None
+        return await pool.claim_alone(asked)
 
     def preflight(self, dummy: CheckResult | None = None, watch: Watch = UNWATCHED) -> CheckResult:
         """Whether data, rules and machine fit the job; with the dummy run's figures, memory and time as well.
@@ -147,7 +161,9 @@ class Checks:
         try:
             permitted, prepared = await self._permission.prepared(permitted, plan_was_read, show)
             with prepared:
-                spec = sandbox_spec(site, job, permitted.cohort, prepared.files, log=f"{job.experiment}.check")
+                gpu = await self._gpu(notes)
+                log = f"{job.experiment}.check"
+                spec = sandbox_spec(site, job, permitted.cohort, prepared.files, log=log, gpu=gpu)
                 async with Rehearsal(spec) as run:
                     tried = self._tried_alone(run, passes, notes)
                     before, outcome, after = await self._permission.while_given(permitted, tried)

@@ -10,8 +10,9 @@ from archipel.data import Cohort, RawSource, Sample, Verdict, split
 from archipel.site.approval import duration, suitability
 from archipel.site.checks.findings import CheckFinding, Notes, Sign
 from archipel.site.datasets import BESIDE, Dataset, Estimate, estimated, integrity, off_scale, split_leakage
+from archipel.site.gpus import gpu_rows
 from archipel.site.state import StateFolder
-from archipel.vocabulary import UNWATCHED, Job, Watch
+from archipel.vocabulary import UNWATCHED, GpuTerms, Job, Watch
 
 MOST_SHOWN = 20
 """How many findings of one kind are named one by one."""
@@ -39,6 +40,8 @@ class Preflight:
         Raises Cancelled when the watch stops it.
         """
         self._needs_and_rules()
+        if self._job.gpu is not None:
+            self._gpu(self._job.gpu)
         training, validation = self._split()
         if not self._files():
             return
@@ -58,6 +61,24 @@ class Preflight:
             self._scales()
         for reason in suitability.rules_against(self._site, self._job, self._entry, self._cohort):
             self._notes.fix("this site's rules", reason)
+
+    def _gpu(self, asked: GpuTerms) -> None:
+        """Whether a GPU that the owner named can be used and has the memory; without one the rules say what follows."""
+        rows = gpu_rows(self._site.settings)
+        if not rows and not asked.required:
+            self._notes.go("GPU", "this site's owner named none: the job runs on the CPU here")
+        found = False
+        for row in rows:
+            if row.problem is not None:
+                self._notes.fix(f"GPU {row.name}", row.problem)
+            elif row.memory_mb_each < asked.memory_mb:
+                less = f"{row.memory_mb_each} MiB for one experiment; the job asks for {asked.memory_mb}"
+                self._notes.look(f"GPU {row.name}", less)
+            else:
+                found = True
+                self._notes.go(f"GPU {row.name}", f"{row.model}, {row.memory_mb_each} MiB for one experiment")
+        if rows and not found and all(row.problem is None for row in rows):
+            self._notes.fix("GPU", "none has enough memory: ask the researcher for less, or name a larger one")
 
     def _scales(self) -> None:
         """Name the files whose numbers are not on the plan's scale; a file that cannot be read is named by others."""

@@ -13,16 +13,18 @@ if TYPE_CHECKING:
     from archipel.site.execution import failures, preparation
     from archipel.site.execution.consistent_cohort import RepeatOnCohortChange
     from archipel.site.execution.failures import FailedTask
+    from archipel.site.execution.specs import sandbox_spec
     from archipel.site.execution.task_store import SiteTaskStore
-    from archipel.site.execution.training import SandboxTrainer, sandbox_spec
+    from archipel.site.execution.training import SandboxTrainer
 else:
     __getattr__, __dir__ = lazy_names(
         __name__,
         {
             "consistent_cohort": ["RepeatOnCohortChange"],
             "failures": ["FailedTask"],
+            "specs": ["sandbox_spec"],
             "task_store": ["SiteTaskStore"],
-            "training": ["SandboxTrainer", "sandbox_spec"],
+            "training": ["SandboxTrainer"],
         },
         modules=["failures", "preparation"],
     )

@@ -19,8 +19,11 @@ from archipel.site.approval import Authorisation
 from archipel.site.audit import WorkerStarted, add_entry
 from archipel.site.datasets import catalog
 from archipel.site.execution import preparation
+from archipel.site.execution.gpu_turns import GpuTurns
+from archipel.site.execution.specs import sandbox_spec
 from archipel.site.execution.task_store import SiteTaskStore
-from archipel.site.sandbox import Sandbox, SandboxedWorker, SandboxSpec, SharedBuffer, WorkerTaskFailed
+from archipel.site.gpus import GivenGpu, GpuPool
+from archipel.site.sandbox import Sandbox, SandboxedWorker, SharedBuffer, WorkerTaskFailed
 from archipel.site.state import SiteJournalKind, StateFolder, sample_cache
 from archipel.site.withdrawals import withdrawals
 from archipel.storage import BlobStore
@@ -204,34 +207,26 @@ class ModelCache:
         self._local = None
 
 
-def sandbox_spec(
-    site: StateFolder, job: Job, cohort: Cohort, files: tuple[tuple[Path, str], ...], *, log: str = ""
-) -> SandboxSpec:
-    """A worker of this site for a job, on the prepared files of a cohort; ``log`` names its log."""
-    return SandboxSpec(
-        job=job,
-        site=site.name,
-        open_file=site.blobs.local,
-        cohort=preparation.as_disclosed(with_declared_columns(cohort, job.needs), job.validation_fraction),
-        files=files,
-        limits=job.limits,
-        mode=site.settings.sandbox.value,
-        log_path=site.logs / f"{log or job.experiment}.log",
-        state_folder=site.folder,
-        uid_base=site.settings.uid_base,
-    )
-
-
 class SandboxTrainer:
     """Runs an experiment's tasks in its worker, one after the other; a worker that died is started again.
 
     ``allowed`` gives the job and cohort before each task: a worker that was given another view of the cohort than the
     one allowed now is replaced. A worker that had no task for the site's ``worker_idle_s`` is ended.
+
+    A job that asks for a GPU waits for its turn on one of ``gpus`` before each task; the limits of time are counted
+    from then on. Between tasks its frozen worker keeps the GPU's memory, and is ended when another experiment waits.
     """
 
     def __init__(
-        self, site: StateFolder, store: SiteTaskStore, job: Job, allowed: Callable[[], Authorisation], fetch: Fetch
+        self,
+        site: StateFolder,
+        store: SiteTaskStore,
+        job: Job,
+        allowed: Callable[[], Authorisation],
+        fetch: Fetch,
+        gpus: GpuPool | None = None,
     ) -> None:
+        self._turns = GpuTurns(gpus or GpuPool(site.settings), job, self._give_up)
         self._site, self._store, self._job, self._allowed = site, store, job, allowed
         self._models = ModelCache(job, fetch, site.blobs)
         self._worker: SandboxedWorker | None = None
@@ -305,6 +300,12 @@ class SandboxTrainer:
 
         After each withdrawal from the cohort it is replaced again.
         """
+        try:
+            return await self._done_on_its_device(work)
+        finally:
+            self._turns.rest()
+
+    async def _done_on_its_device(self, work: Callable[[SandboxedWorker], Awaitable[Outcome]]) -> Outcome:
         died = False
         while True:
             view = self._allowed().view
@@ -329,7 +330,7 @@ class SandboxTrainer:
         """The worker, started and prepared if there is none alive with this view of the cohort."""
         while True:
             allowed = self._allowed()
-            if self._worker is not None and self._worker.alive and allowed.view == self._view:
+            if self._worker is not None and self._worker.alive and allowed.view == self._view and self._turns.resume():
                 return self._worker
             await self.stop()
             await self._forget_all_but(allowed.cohort)
@@ -337,16 +338,22 @@ class SandboxTrainer:
             shown = with_declared_columns(allowed.cohort, allowed.job.needs)
             self._prepared = await preparation.prepared(self._site, Path(entry.root), shown)
             frozen = await self._models.frozen()
-            # Preparing may take minutes, and a patient may have been withdrawn meanwhile.
+            # Only now: others need not wait for the GPU while files are prepared.
+            gpu = await self._turns.claim()
+            # Both may take long, and a patient may have been withdrawn meanwhile.
             if self._allowed().view == allowed.view:
-                self._worker = await self._started(allowed, self._prepared, frozen)
+                self._worker = await self._started(allowed, self._prepared, frozen, gpu)
                 self._view = allowed.view
 
+    def _give_up(self) -> Awaitable[None]:
+        worker, self._worker = self._worker, None
+        return _ended(worker)
+
     async def _started(
-        self, allowed: Authorisation, prepared: Prepared, frozen: SharedBuffer | None
+        self, allowed: Authorisation, prepared: Prepared, frozen: SharedBuffer | None, gpu: GivenGpu | None
     ) -> SandboxedWorker:
         """A worker that has read these files; the journal says that it was started."""
-        worker = await Sandbox.start(sandbox_spec(self._site, allowed.job, allowed.cohort, prepared.files))
+        worker = await Sandbox.start(sandbox_spec(self._site, allowed.job, allowed.cohort, prepared.files, gpu=gpu))
         try:
             with self._site.database.write() as connection:
                 body = WorkerStarted(
@@ -393,7 +400,13 @@ class SandboxTrainer:
 
     async def _release(self) -> None:
         await self.stop()
+        self._turns.release()
         self._models.close()
         if self._result is not None:
             self._result.close()
             self._result = None
+
+
+async def _ended(worker: SandboxedWorker | None) -> None:
+    if worker is not None:
+        await worker.kill()

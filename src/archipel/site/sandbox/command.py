@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import archipel
+from archipel.site.gpus import ShownGpu
 from archipel.site.sandbox import machine_figures
 from archipel.vocabulary import ArchipelError, BadInput, ErrorCode, Thing, WorkerLimits
 from archipel.vocabulary.remedies import GrantAccess
@@ -34,8 +35,8 @@ def worker_arguments(descriptor: int, sandboxed: bool) -> list[str]:
     return [sys.executable, "-I", "-B", "-m", "archipel.site.worker", str(descriptor), *confined]
 
 
-def environment(limits: WorkerLimits) -> dict[str, str]:
-    """Every variable the worker gets; nothing is inherited."""
+def environment(limits: WorkerLimits, gpu: ShownGpu | None = None) -> dict[str, str]:
+    """Every variable the worker gets; nothing is inherited. Without a GPU it is to find none."""
     return {
         "PATH": "/usr/bin:/bin",
         "HOME": "/tmp",  # noqa: S108 - the sandbox's own tmpfs
@@ -44,6 +45,7 @@ def environment(limits: WorkerLimits) -> dict[str, str]:
         "LANG": "C.UTF-8",
         **thread_variables(limits.threads),
         "MPLCONFIGDIR": "/tmp",  # noqa: S108
+        **({"CUDA_VISIBLE_DEVICES": ""} if gpu is None else gpu.environment),
     }
 
 
@@ -86,17 +88,20 @@ def bubblewrap_arguments(
     seccomp: int,
     uid: int | None,
     hidden: Path,
+    gpu: ShownGpu | None = None,
 ) -> list[str]:
     """The bubblewrap command up to the worker's own arguments.
 
     ``plan`` has a descriptor for each of the plan's files by its path, ``figures`` one for each covered file of
     ``/proc``; ``dataset`` pairs a file here with its place under ``/data``. ``uid`` is the worker's own when the agent
     is root; else the worker keeps the agent's, in a user namespace that only it is in. ``hidden``, the site's state
-    folder, must not become visible: raises BadInput (code sandbox) when a bind would show it.
+    folder, must not become visible: raises BadInput (code sandbox) when a bind would show it. ``gpu`` is what is shown
+    of a GPU, whose figures are among ``figures``.
     """
     shown: list[tuple[Path, str]] = [(path, str(path)) for path in map(Path, _SYSTEM) if path.exists()]
     shown += [(path, str(path)) for path in visible_code() if not _inside_system(path)]
     shown += [(Path(name), name) for name in _FILES if Path(name).exists()]
+    shown += [] if gpu is None else [*gpu.folders, *gpu.libraries]
     for source, _ in shown:
         _refuse_to_show(source, hidden)
     size = str(limits.tmp_mb << 20)
@@ -119,7 +124,7 @@ def bubblewrap_arguments(
     else:
         arguments += [*filtered, "--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
         arguments += ["--cap-add", "CAP_SETPCAP"]
-    for name, value in environment(limits).items():
+    for name, value in environment(limits, gpu).items():
         arguments += ["--setenv", name, value]
     arguments += ["--proc", "/proc"]
     covered = machine_figures.covered_folders()
@@ -132,16 +137,20 @@ def bubblewrap_arguments(
         arguments += ["--remount-ro", folder]
     # Without terminals: the machine counts them for all, and the end of one wakes a frozen process.
     arguments += ["--dev", "/dev", "--perms", "0555", "--tmpfs", "/dev/pts", "--remount-ro", "/dev/pts"]
+    arguments += [] if gpu is None else _device_nodes(gpu)
     arguments += ["--size", size, "--perms", "1777", "--tmpfs", "/dev/shm"]  # noqa: S108
     arguments += ["--size", size, "--perms", "1777", "--tmpfs", "/tmp"]  # noqa: S108
     inside = [(source, f"{DATA}/{place}".rstrip("/")) for source, place in dataset]
     files = {f"{PLAN}/{path}": descriptor for path, descriptor in plan.items()}
-    arguments += _folders_above([*files, *(place for _, place in (*shown, *inside))])
+    links = () if gpu is None else gpu.links
+    arguments += _folders_above([*files, *(place for _, place in (*shown, *inside)), *(place for place, _ in links)])
     for source, place in shown:
         if source.is_symlink() and place in _SYSTEM:
             arguments += ["--symlink", str(source.readlink()), place]
         else:
             arguments += ["--ro-bind", str(source), place]
+    for place, target in links:
+        arguments += ["--symlink", target, place]
     for source, place in inside:
         arguments += ["--ro-bind", str(source), place]
     for place, descriptor in files.items():
@@ -182,9 +191,17 @@ def _folders_above(places: Sequence[str]) -> list[str]:
     return arguments
 
 
+def _device_nodes(gpu: ShownGpu) -> list[str]:
+    """Bind the nodes of a GPU in the new ``/dev``. A plain bind would be mounted so that no device can be opened."""
+    folders = sorted({str(Path(place).parent) for _, place in gpu.nodes} - {"/dev"})
+    arguments = [word for folder in folders for word in ("--perms", "0755", "--dir", folder)]
+    return arguments + [word for source, place in gpu.nodes for word in ("--dev-bind", str(source), place)]
+
+
 def _folders_between(place: str, covered: Sequence[str]) -> list[str]:
-    """Folders above a file that are inside a covered one, where bubblewrap has to make them."""
-    between = [str(parent) for parent in Path(place).parents if str(parent.parent) in covered]
+    """Folders above a file that are inside a covered one, the upper ones first, where bubblewrap has to make them."""
+    above = [str(parent) for parent in reversed(Path(place).parents)]
+    between = [folder for folder in above if any(folder.startswith(f"{one}/") for one in covered)]
     return [word for folder in between for word in ("--perms", "0755", "--dir", folder)]
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from archipel.data import Cohort
+from archipel.site.gpus import GivenGpu
 from archipel.site.sandbox import output
 from archipel.vocabulary import Failure, Job, WorkerLimits
 
@@ -31,7 +32,7 @@ class SandboxSpec:
 
     ``open_file`` gives a local copy of a plan's file, by its hash, for as long as it is read, as ``BlobStore.local``
     does; ``state_folder``, the site's own, must never be visible to it; ``prepare_wall_s`` in seconds;
-    ``log_bytes`` of its log file, and of the one before it.
+    ``log_bytes`` of its log file, and of the one before it. ``gpu``: the one it computes on; None for the CPU.
     """
 
     job: Job
@@ -46,3 +47,4 @@ class SandboxSpec:
     uid_base: int = 200_000
     prepare_wall_s: float = 3600.0
     log_bytes: int = output.LIMIT
+    gpu: GivenGpu | None = None

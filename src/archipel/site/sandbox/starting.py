@@ -13,6 +13,7 @@ from typing import NamedTuple
 import structlog
 
 from archipel.data.cohorts import pieces
+from archipel.site.gpus import GivenGpu
 from archipel.site.sandbox import command, groups, machine_figures, seccomp, tree, trial
 from archipel.site.sandbox.dialogue import Dialogue, Gone, Malformed, NotFinite
 from archipel.site.sandbox.identities import Identity
@@ -51,6 +52,8 @@ class Sandbox:
         sandboxed = await _sandbox_is_there(spec)
         identity = Identity.claim(spec.uid_base)
         try:
+            if spec.gpu is not None:
+                spec.gpu.shown.check_open(identity.uid)
             stage = await asyncio.to_thread(_staged, spec, sandboxed)
         except BaseException:
             identity.close()
@@ -87,7 +90,8 @@ async def _started(spec: SandboxSpec, sandboxed: bool, resources: Resources) -> 
         finally:
             # Held here, it would hide that the worker is gone.
             theirs.close()
-        start = Start(job=spec.job, site=spec.site, plan=places.plan, root=places.data)
+        device = "cpu" if spec.gpu is None else "cuda"
+        start = Start(job=spec.job, site=spec.site, plan=places.plan, root=places.data, device=device)
         await _until_ready(dialogue, start, process, resources)
         inside = tree.descendants(process.pid)[1:] or [process.pid]
         main = inside[-1]
@@ -96,8 +100,9 @@ async def _started(spec: SandboxSpec, sandboxed: bool, resources: Resources) -> 
         if resources.group is not None:
             # Nothing of the plan has run and nothing forks any more, so that all of the sandbox is in it from here on.
             resources.group.add(tree.descendants(process.pid))
-        watch = ResourceWatch(process.pid, main, spec.limits, resources.group, scratch=sandboxed)
-        description = describe(sandboxed, resources)
+        on_gpu = None if spec.gpu is None else spec.gpu.watch
+        watch = ResourceWatch(process.pid, main, spec.limits, resources.group, scratch=sandboxed, gpu=on_gpu)
+        description = describe(sandboxed, resources, spec.gpu)
         return SandboxedWorker(spec, process, main, dialogue, resources, watch, description)
     except BaseException:
         if process is not None:
@@ -119,6 +124,7 @@ class _Places(NamedTuple):
 def _launched(
     spec: SandboxSpec, sandboxed: bool, resources: Resources, theirs: socket.socket
 ) -> tuple[subprocess.Popen[bytes], _Places]:
+    shown = None if spec.gpu is None else spec.gpu.shown
     with ExitStack() as given:
         given.callback(resources.output.given)
         plan = {
@@ -130,7 +136,7 @@ def _launched(
             places = _Places({path: f"{command.PLAN}/{path}" for path in plan}, command.DATA)
             figures = {
                 place: given.enter_context(closing(SharedBuffer.holding(text))).fd
-                for place, text in machine_figures.figures(spec.limits).items()
+                for place, text in _figures(spec).items()
             }
             passed = [*plan.values(), filter_, *figures.values()]
             arguments = command.bubblewrap_arguments(
@@ -141,6 +147,7 @@ def _launched(
                 seccomp=filter_,
                 uid=resources.identity.uid,
                 hidden=spec.state_folder,
+                gpu=shown,
             )
         else:
             # Handed over open: only the agent's uid may enter the state folder, where both are.
@@ -155,11 +162,26 @@ def _launched(
             stdout=resources.output.descriptor,
             stderr=resources.output.descriptor,
             pass_fds=[theirs.fileno(), *passed],
-            env={} if sandboxed else command.environment(spec.limits),
+            env={} if sandboxed else _bare_environment(spec),
             cwd="/",
             start_new_session=True,
         )
     return process, places
+
+
+def _figures(spec: SandboxSpec) -> dict[str, bytes]:
+    """Files of ``/proc`` with the text that the worker reads there."""
+    found = machine_figures.figures(spec.limits)
+    return found if spec.gpu is None else {**found, **spec.gpu.shown.figures}
+
+
+def _bare_environment(spec: SandboxSpec) -> dict[str, str]:
+    """The variables of a worker without a sandbox: it finds the driver's libraries where they are."""
+    found = command.environment(spec.limits, None if spec.gpu is None else spec.gpu.shown)
+    if spec.gpu is not None and spec.gpu.shown.libraries:
+        folder = str(spec.gpu.shown.libraries[0][0].parent)
+        found |= {"LD_LIBRARY_PATH": folder, "TRITON_LIBCUDA_PATH": folder}
+    return found
 
 
 def _approved_file(spec: SandboxSpec, path: str) -> bytes:
@@ -239,13 +261,15 @@ def _died(detail: str) -> WorkerTaskFailed:
     return failed(ErrorCode.CRASHED, f"the worker did not start ({detail})", retry=True)
 
 
-def describe(sandboxed: bool, resources: Resources) -> str:
+def describe(sandboxed: bool, resources: Resources, gpu: GivenGpu | None = None) -> str:
     """In plain words, for the journal: what isolates this worker, and what enforces each limit."""
     uid, group = resources.identity.uid, resources.group
     kept = set(group.folders) if group is not None else set()
     memory = "memory limited by the kernel (control group)" if "memory" in kept else "memory watched by the agent"
     processes = "processes limited by the kernel (control group and uid)" if "pids" in kept else "processes by uid"
     limits = f"{memory}, {processes}, processor and wall time watched by the agent, frozen between tasks"
+    if gpu is not None:
+        limits += f"; GPU {gpu.gpu.in_words}, {gpu.watch.in_words}"
     if not sandboxed:
         own = f"its own uid {uid}, with every file that this uid may read"
         who = own if uid is not None else f"the agent's uid {os.getuid()}, with the agent's files"

@@ -7,7 +7,7 @@ their parent chose not to wait for is lost to this count; a control group, where
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -100,6 +100,28 @@ def kernel_memory(pid: int, folders: tuple[str, ...]) -> int:
         return total + int(words[words.index("used") + 1]) * _socket_buffer()
     except _GONE:
         return total
+
+
+_DRIVERS_MEMORY = "/dev/nvidiactl"
+"""Memory of the machine that the NVIDIA driver took for a process is mapped by this node; a card's by its own node."""
+
+
+def pinned_memory(pids: Collection[int], proc: Path = Path("/proc")) -> int:
+    """Bytes of the machine's memory that the NVIDIA driver holds for these processes, for fast copies to a GPU.
+
+    The kernel counts these pages neither as a process's nor, with every driver, as its control group's.
+    """
+    total = 0
+    for pid in pids:
+        try:
+            lines = (proc / str(pid) / "maps").read_text(errors="replace").splitlines()
+        except _GONE:
+            continue
+        for line in lines:
+            if line.endswith(f" {_DRIVERS_MEMORY}"):
+                first, _, last = line.partition(" ")[0].partition("-")
+                total += int(last, 16) - int(first, 16)
+    return total
 
 
 @cache

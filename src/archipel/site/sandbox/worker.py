@@ -342,7 +342,7 @@ class SandboxedWorker:
             await asyncio.sleep(_LOOK_WHILE_FROZEN_S)
             try:
                 awake = [pid for pid in self._inside if not tree.is_frozen(pid)] or self._others()
-                broken = None if awake else await self._watch.memory_broken()
+                broken = None if awake else await self._watch.broken_while_frozen()
             except OSError as error:
                 # Nobody waits for this task: without an end here the worker would never be looked at again.
                 await self._misbehaved(f"could not be looked at between tasks ({error})")

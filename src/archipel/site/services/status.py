@@ -8,6 +8,7 @@ from typing import Literal
 
 from archipel.site.agent import LinkStatus, link_status
 from archipel.site.audit import journal_heads
+from archipel.site.gpus import GpuRow, gpu_rows
 from archipel.site.membership import certificates
 from archipel.site.services import dataset_documents, offer_documents
 from archipel.site.services.dataset_documents import DatasetRow
@@ -51,6 +52,7 @@ class SiteStatus(Record):
     agent: Literal["running", "stopped"]
     link: LinkStatus | None
     sandbox: SandboxRule
+    gpus: tuple[GpuRow, ...]
     server_journal_faults: tuple[str, ...]
     datasets: tuple[DatasetRow, ...]
     opt_outs: OptOutList | None
@@ -69,6 +71,7 @@ def status(site: StateFolder) -> SiteStatus:
         agent="running" if running else "stopped",
         link=link_status.read(site.database) if running else None,
         sandbox=site.settings.sandbox,
+        gpus=gpu_rows(site.settings),
         server_journal_faults=tuple(str(fault) for fault in journal_heads.faults(site.database)),
         datasets=dataset_documents.rows(site),
         opt_outs=_opt_outs(site),

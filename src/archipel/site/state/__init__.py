@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from archipel.site.state.folder import FOLDERS, FederationMembership, StateFolder, open_database
     from archipel.site.state.journal_kinds import SiteJournalKind
     from archipel.site.state.sample_cache import open_sample_cache
-    from archipel.site.state.settings import SandboxRule, SiteSettings, checked_proxy, set_proxy
+    from archipel.site.state.settings import SandboxRule, SiteSettings, checked_proxy, set_gpus, set_proxy
     from archipel.site.state.states import OfferState, SiteTaskState
 else:
     __getattr__, __dir__ = lazy_names(
@@ -40,7 +40,7 @@ else:
             "journal_kinds": ["SiteJournalKind"],
             "states": ["OfferState", "SiteTaskState"],
             "sample_cache": ["open_sample_cache"],
-            "settings": ["SandboxRule", "SiteSettings", "checked_proxy", "set_proxy"],
+            "settings": ["SandboxRule", "SiteSettings", "checked_proxy", "set_gpus", "set_proxy"],
         },
         modules=["changes", "sample_cache", "schema", "settings", "stages"],
     )
@@ -66,6 +66,7 @@ __all__ = [
     "open_sample_cache",
     "sample_cache",
     "schema",
+    "set_gpus",
     "set_proxy",
     "settings",
     "stages",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
@@ -12,6 +14,8 @@ from pydantic import Field, StringConstraints
 from archipel.governance import SitePolicy
 from archipel.storage import write_private
 from archipel.vocabulary import BadInput, ErrorCode, Record, SiteName, Thing
+from archipel.vocabulary.gpus import GPU_NAME, GpuName
+from archipel.vocabulary.remedies import ListGpus
 
 _PROXY = r"^(http://([^\s/@\"\\]+@)?[^\s/@:\"\\]+:[0-9]{1,5}/?)?$"
 
@@ -33,7 +37,9 @@ class SiteSettings(Record):
     as root). ``reconnect_first_s`` and ``reconnect_longest_s``: after a lost connection the agent waits a random time
     whose upper end doubles from the first to the longest, forever. ``worker_idle_s``: a worker that had no task for so
     long is ended, and started again for the next one. ``cache_mb``: how much disk the
-    prepared samples of all datasets may take; a cohort in use must fit. ``log_level``: what a running agent writes to
+    prepared samples of all datasets may take; a cohort in use must fit. ``gpus``: which GPUs jobs may use, and how many
+    experiments may share one; without any, everything runs on the CPU. ``gpu_libraries``: the folder of the driver's
+    libraries, where ldconfig does not know them. ``log_level``: what a running agent writes to
     standard error.
     """
 
@@ -45,6 +51,9 @@ class SiteSettings(Record):
     reconnect_longest_s: Annotated[float, Field(gt=0)] = 60.0
     worker_idle_s: Annotated[float, Field(gt=0)] = 600.0
     cache_mb: Annotated[int, Field(ge=64)] = 16_384
+    gpus: tuple[GpuName, ...] = ()
+    experiments_per_gpu: Annotated[int, Field(ge=1, le=16)] = 1
+    gpu_libraries: Annotated[str, StringConstraints(pattern=r"^(/[^\x00-\x1f\x7f]*)?$")] = ""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     policy: SitePolicy = SitePolicy()
 
@@ -70,6 +79,14 @@ worker_idle_s = 600
 # How much disk the prepared samples of all datasets may take, in MiB; those of a running experiment must fit.
 cache_mb = 16384
 
+# GPUs that jobs may use, each by its index, its UUID or the UUID of a MIG slice, as `nvidia-smi -L` shows them.
+# Without any, everything runs on the CPU. `archipel site gpu` changes and checks these lines.
+gpus = []
+# How many experiments may share one GPU or slice, each with an equal part of its memory.
+experiments_per_gpu = 1
+# The folder of the NVIDIA driver's libraries, if ldconfig does not know them.
+gpu_libraries = ""
+
 # What this site lets any job ask for, whatever a person approves.
 [policy]
 releases = ["sum", "individually"]
@@ -81,6 +98,8 @@ maximum_rounds = 10000
 maximum_reported_bytes = 512
 # Whether the server is shown which of the packages that a job's plan imports are installed here, and their versions.
 disclose_packages = true
+# The most memory of a GPU that a job may ask for, in MiB.
+maximum_gpu_memory_mb = 16384
 
 [policy.limits]
 memory_mb = 16384
@@ -112,7 +131,36 @@ def checked_proxy(proxy: str) -> str:
 
 def set_proxy(path: Path, proxy: str) -> None:
     """Change the proxy in the settings file and leave everything else, comments too, as it is."""
+    _set_lines(path, {"proxy": f'"{checked_proxy(proxy)}"'})
+
+
+def set_gpus(path: Path, gpus: Sequence[str], experiments: int | None = None) -> None:
+    """Change which GPUs jobs may use, and how many experiments share one, and leave everything else as it is.
+
+    Raises BadInput (code configuration) for what is not the name of a GPU.
+    """
+    for name in gpus:
+        if not re.fullmatch(GPU_NAME, name):
+            raise BadInput(
+                Thing("GPU", name), "is not the name of a GPU",
+                "give an index, or a UUID that begins with GPU- or MIG-, as `nvidia-smi -L` shows them",
+                code=ErrorCode.CONFIGURATION, command=ListGpus(),
+            )  # fmt: skip
+    lines = {"gpus": f"[{', '.join(json.dumps(name) for name in gpus)}]"}
+    if experiments is not None:
+        lines["experiments_per_gpu"] = str(experiments)
+    _set_lines(path, lines)
+
+
+def _set_lines(path: Path, values: Mapping[str, str]) -> None:
+    """Write top-level keys of the settings file, each on the line where it is or as the first line."""
     text = path.read_text(encoding="utf-8")
-    line = f'proxy = "{checked_proxy(proxy)}"'
-    changed, found = re.subn(r"^proxy\s*=.*$", lambda _: line, text, count=1, flags=re.MULTILINE)
-    write_private(path, (changed if found else f"{line}\n{text}").encode())
+    # A table may have a key of the same name.
+    first = re.search(r"^\[", text, flags=re.MULTILINE)
+    head, tables = (text, "") if first is None else (text[: first.start()], text[first.start() :])
+    for key, value in values.items():
+        line = f"{key} = {value}"
+        pattern = rf"^{key}\s*=\s*(\[[^\]]*\]|.*)$"
+        found = re.search(pattern, head, flags=re.MULTILINE)
+        head = f"{line}\n{head}" if found is None else f"{head[: found.start()]}{line}{head[found.end() :]}"
+    write_private(path, (head + tables).encode())

@@ -35,6 +35,7 @@ class Start(Record):
     """First message: what the worker works on for its whole life. ``plan``: the path of each of the plan's files.
 
     ``root`` is the folder with the prepared files; the cohort is the file ``COHORT`` in it, since it may be long.
+    ``device`` is where the plan is to compute; ``cuda`` is the one GPU that the worker sees.
     """
 
     type: Literal["start"] = "start"
@@ -42,6 +43,7 @@ class Start(Record):
     site: str
     plan: dict[str, str]
     root: str
+    device: Literal["cpu", "cuda"] = "cpu"
 
 
 class Prepare(Record):

@@ -126,7 +126,7 @@ class Served:
         with (root / COHORT).open("rb") as file:
             cohort = cohort_of(iter(lambda: file.read(PIECE), b""))
         source = PreparedSource(root, cohort)
-        runtime = PlanRuntime(load_packaged(self.plan), start.job, start.site, source, cohort)
+        runtime = PlanRuntime(load_packaged(self.plan), start.job, start.site, source, cohort, start.device)
         if descriptors:
             # For the worker's whole life, and so not one of the windows that make room for others.
             runtime.freeze(memoryview(_mapped(descriptors[0], os.fstat(descriptors[0]).st_size, write=False)))
@@ -188,12 +188,18 @@ def _contents(descriptor: int) -> bytes:
 def problem(error: BaseException, plan: PackagedPlan | None) -> WorkerError:
     """The error for the agent: in full, with the class and the plan's line that may leave the site picked out."""
     code = error.code if isinstance(error, ArchipelError) else ErrorCode.PLAN_ERROR
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) or _is_out_of_gpu_memory(error):
         code = ErrorCode.LIMIT_MEMORY
     kind = next((one.__name__ for one in type(error).__mro__ if one.__name__ in EXCEPTION_CLASSES), "Exception")
     place = plan_line_of(error, plan.files) if plan is not None else None
     file, line = (place.file, place.line) if place is not None else (None, None)
     return WorkerError(code=code.value, exception=kind, file=file, line=line, text=_text(error))
+
+
+def _is_out_of_gpu_memory(error: BaseException) -> bool:
+    """Whether it is torch's own error; torch is not imported here, since not every plan uses it."""
+    kinds = [kind for kind in type(error).__mro__ if kind.__module__.partition(".")[0] == "torch"]
+    return any(kind.__name__ == "OutOfMemoryError" for kind in kinds)
 
 
 def _text(error: BaseException) -> str:
