@@ -59,7 +59,7 @@ class ExperimentLoop:
     async def run(self) -> ExperimentState:
         """Continue where the experiment store ends; returns the state in which nothing is left to do."""
         while True:
-            progress = await _in_thread(self.store.progress)
+            progress = await self._ask(self.store.progress)
             opened = progress.opened
             if opened is None:
                 is_running = progress.state is ExperimentState.RUNNING
@@ -126,7 +126,7 @@ class ExperimentLoop:
 
     async def _opened(self, stage: Stage, attempt: int, progress: ExperimentProgress) -> Opened:
         self._has_stalled, is_local = False, stage.kind is TaskKind.LOCAL
-        arguments = await _in_thread(self.store.passes) if is_local else {stage.round: progress.arguments}
+        arguments = await self._ask(self.store.passes) if is_local else {stage.round: progress.arguments}
         passes = stage.round if is_local else 1
         opened = Opened(
             stage=stage,
@@ -135,7 +135,7 @@ class ExperimentLoop:
             sites=dict.fromkeys(progress.invited, ParticipantStatus.INVITED),
             remaining_s=self.job.terms.deadline_s * passes,
         )
-        await _in_thread(self.store.open, opened)
+        await self._ask(self.store.open, opened)
         return opened
 
     async def _loses_patience(self, progress: ExperimentProgress) -> bool:
@@ -144,7 +144,7 @@ class ExperimentLoop:
         if rule is None or progress.ending is not None or progress.rounds_done >= self.job.terms.rounds:
             return False
         if course.rounds < progress.rounds_done:
-            course.take(await _in_thread(self.store.measured, rule.metric, course.rounds))
+            course.take(await self._ask(self.store.measured, rule.metric, course.rounds))
         if course.is_over:
             await self._turn(self.store.end_early, rule.in_words)
         return course.is_over
@@ -197,14 +197,20 @@ class ExperimentLoop:
                 rounded = {site: round(left) for site, left in seconds.items()}
                 experiment = self.job.experiment
                 _log.info("sites are not connected", experiment=experiment, awaited_s=rounded, not_awaited=waiting.away)
-            await _in_thread(self.store.awaiting, seconds, waiting.away)
+            await self._ask(self.store.awaiting, seconds, waiting.away)
 
     async def _turn(self, turn: Callable[..., None], *words: str | None) -> None:
         try:
-            await _in_thread(turn, *words)
+            await self._ask(turn, *words)
         except Conflict as error:
             # The experiment was cancelled since the experiment store was read; the next reading shows it.
             _log.info("overtaken", experiment=self.job.experiment, error=str(error))
+
+    async def _ask(self, function: Callable[..., T], *arguments: Any) -> T:
+        """Call the store: in a thread where that may wait for a disk."""
+        if self.store.is_durable:
+            return await asyncio.to_thread(function, *arguments)
+        return function(*arguments)
 
     def _quorum(self, stage: Stage) -> int:
         return 1 if stage.kind is TaskKind.LOCAL else self.job.terms.quorum
@@ -224,7 +230,7 @@ class ExperimentLoop:
                 await self._tell(waiting_in(opened, ends, awaited))
                 event = await self._next_event(min([ends, *awaited.values()]))
                 if isinstance(event, Nudged):
-                    if (await _in_thread(self.store.progress)).state is ExperimentState.CANCELLED:
+                    if (await self._ask(self.store.progress)).state is ExperimentState.CANCELLED:
                         await self._cancel(opened)
                         return
                 elif event is not None:
@@ -268,11 +274,11 @@ class ExperimentLoop:
         match event:
             case Accepted(site, key) if key == opened.task.key and site in opened.sites:
                 if next_site_state(opened.sites[site], ParticipantEvent.ACCEPTED) is not opened.sites[site]:
-                    await _in_thread(self.store.accepted, key, site)
+                    await self._ask(self.store.accepted, key, site)
                 _step(opened, site, ParticipantEvent.ACCEPTED)
             case Failed(site, key, failure) if key == opened.task.key and site in opened.sites:
                 if opened.sites[site] not in ENDED:
-                    await _in_thread(self.store.failed, key, site, failure)
+                    await self._ask(self.store.failed, key, site, failure)
                     opened.failures[site] = failure
                     _step(opened, site, ParticipantEvent.FAILED)
             case Delivered():
@@ -294,7 +300,7 @@ class ExperimentLoop:
         try:
             check_counts(self.job, opened, site, update, event.tensor_file is not None)
             if site not in opened.updates:
-                await _in_thread(self.store.delivered, update.key, site, update, event.tensor_file)
+                await self._ask(self.store.delivered, update.key, site, update, event.tensor_file)
                 opened.updates[site] = update
                 if event.tensor_file is not None:
                     opened.tensor_files[site] = event.tensor_file
@@ -339,7 +345,7 @@ class ExperimentLoop:
         local = dict(opened.tensor_files) if committed and opened.stage.kind is TaskKind.LOCAL else {}
         try:
             result = made.model.file if made.model else None
-            await _in_thread(self.store.close, record, closed, result, local, made.memory)
+            await self._ask(self.store.close, record, closed, result, local, made.memory)
         except Exception:
             made.remove()
             raise
@@ -352,7 +358,7 @@ class ExperimentLoop:
         sites = set(opened.sites)
         if committed and opened.stage.kind is TaskKind.TRAIN:
             # A site that approved since is asked for what follows this round, and does it only with its result.
-            sites.update((await _in_thread(self.store.progress)).invited)
+            sites.update((await self._ask(self.store.progress)).invited)
         await self.fleet.announce(sorted(sites), closed)
         return True
 
@@ -367,20 +373,16 @@ class ExperimentLoop:
 
     async def _expel(self, opened: Opened, site: str, error: NotFiniteUpdate) -> None:
         failure = Failure(code=ErrorCode.NOT_FINITE, sentence=f"tensor {error.tensor} holds NaN or infinite values")
-        await _in_thread(self.store.failed, opened.task.key, site, failure)
+        await self._ask(self.store.failed, opened.task.key, site, failure)
         opened.failures[site] = failure
         opened.sites[site] = ParticipantStatus.FAILED
 
     async def _cancel(self, opened: Opened) -> None:
         working = [site for site, state in opened.sites.items() if state not in ENDED]
-        await _in_thread(self.store.refused, opened.task.key, working)
+        await self._ask(self.store.refused, opened.task.key, working)
         for site in working:
             await self.fleet.withdraw(site, opened.task.key, "the experiment was cancelled")
 
 
 def _step(opened: Opened, site: str, event: ParticipantEvent) -> None:
     opened.sites[site] = next_site_state(opened.sites[site], event)
-
-
-async def _in_thread(function: Callable[..., T], *arguments: Any) -> T:
-    return await asyncio.to_thread(function, *arguments)

@@ -31,6 +31,8 @@ class MemoryExperimentStore:
     ``models`` are the files by hash. Only models that have a name are kept, by the same rule as at a server.
     """
 
+    is_durable = False
+
     def __init__(self, job: Job, folder: Path, invited: Sequence[str] | None = None) -> None:
         self.job, self.folder = job, folder
         self.state = ExperimentState.WAITING

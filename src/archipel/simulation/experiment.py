@@ -17,6 +17,7 @@ from archipel.rounds import (
     check_releases,
     model_path,
 )
+from archipel.simulation.collecting import settled_objects
 from archipel.simulation.fleet import SimulatedFleet, SimulatedHandler
 from archipel.simulation.site_specs import SiteSpec, import_modules, site_handler
 from archipel.simulation.sites import SimulatedSite
@@ -98,7 +99,8 @@ async def _run(
     running = asyncio.ensure_future(ExperimentLoop(job, job_hash(job), store, fleet).run())
     awaited: set[asyncio.Future[Any]] = {running} if died is None else {running, died}
     try:
-        await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
+        with settled_objects():
+            await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
         if died is not None and died.done():
             died.result()
         state = running.result()

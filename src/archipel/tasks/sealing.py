@@ -39,6 +39,7 @@ def seal(
     addend: Callable[[], Addend] | None = None,
     *,
     chunk_elements: int = CHUNK_ELEMENTS,
+    durable: bool = True,
 ) -> str:
     """Copy a result into a durable file of the site's own and return the hash of what the file holds.
 
@@ -46,12 +47,12 @@ def seal(
     pages and blocks for each round would cost more than the copy. With ``steps``, each of them in turn changes the copy
     in place; ``given`` is the tensor file of the model that the result was trained from. With ``addend``, asked for
     when the steps have measured, the file is one that can be added to other sites': of the addend's schema, with its
-    fields. Steps and addend are given ``chunk_elements`` numbers at a time.
+    fields. Steps and addend are given ``chunk_elements`` numbers at a time. Without ``durable`` nothing is synced.
     Raises StorageFull, and BadInput for an update that is not finite when it is to be measured or added; nothing is
     left behind then.
     """
     head = tensor_file_header(schema)
-    chunk = bytearray(CHUNK)
+    chunk = bytearray(min(CHUNK, result.nbytes))
     if steps and given is None:
         raise ValueError("steps need the model that the result was trained from")
     try:
@@ -68,7 +69,7 @@ def seal(
             copied = _Copied(schema, file, given, steps, chunk_elements)
             copied.measure()
             if addend is not None:
-                return _sealed_addend(tensor_file, addend(), copied)
+                return _sealed_addend(tensor_file, addend(), copied, durable)
             if steps:
                 file.seek(0)
                 writer = TensorFileWriter(file)
@@ -76,18 +77,19 @@ def seal(
                 for leaf, offset in leaf_offsets(schema):
                     for numbers in copied.leaving(leaf, offset):
                         writer.write(bytes_of(np.ascontiguousarray(in_type(numbers, leaf.dtype))))
-            writer.sync()
-            sync_folder(tensor_file.parent)
+            if durable:
+                writer.sync()
+                sync_folder(tensor_file.parent)
     except BaseException:
         tensor_file.unlink(missing_ok=True)
         raise
     return writer.digest()
 
 
-def seal_fields(tensor_file: Path, addend: Addend) -> str:
-    """Write an update that has fields and no model into a durable file; returns the hash. Raises StorageFull."""
+def seal_fields(tensor_file: Path, addend: Addend, *, durable: bool = True) -> str:
+    """Write an update that has fields and no model into a file, as ``seal`` does. Raises StorageFull."""
     with disk_errors_named(tensor_file.parent):
-        return _sealed_addend(tensor_file, addend, None)
+        return _sealed_addend(tensor_file, addend, None, durable)
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,7 @@ class _Copied:
             yield start, base, delta
 
 
-def _sealed_addend(tensor_file: Path, addend: Addend, copied: _Copied | None) -> str:
+def _sealed_addend(tensor_file: Path, addend: Addend, copied: _Copied | None, durable: bool) -> str:
     """Write the file of an addend in place of ``tensor_file``, which may be the copy that its numbers come from."""
     places = {} if copied is None else {spec.name: (spec, at) for spec, at in leaf_offsets(copied.schema)}
     beside = tensor_file.with_name(f"{tensor_file.name}.sum")
@@ -154,9 +156,11 @@ def _sealed_addend(tensor_file: Path, addend: Addend, copied: _Copied | None) ->
                         raise ValueError(f"tensor {spec.name} is of a model, and this update has none")
                     for numbers in copied.leaving(*places[spec.name]):
                         writer.write(bytes_of(_weighted(spec, numbers, addend.weight)))
-            writer.sync()
+            if durable:
+                writer.sync()
         beside.replace(tensor_file)
-        sync_folder(tensor_file.parent)
+        if durable:
+            sync_folder(tensor_file.parent)
     except BaseException:
         beside.unlink(missing_ok=True)
         raise

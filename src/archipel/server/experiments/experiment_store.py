@@ -51,6 +51,8 @@ class SqlExperimentStore:
     change.
     """
 
+    is_durable = True
+
     def __init__(
         self,
         database: Database,
