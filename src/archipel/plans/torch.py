@@ -68,7 +68,7 @@ class TorchPlan(Plan):
     accumulation: ClassVar[int] = 1
     validation: ClassVar[tuple[MetricSpec, ...]] = (MetricSpec(name="validation_loss", better="lower"),)
 
-    _kept_network: torch.nn.Module | None = None
+    _kept_network: tuple[Computing, torch.nn.Module] | None = None
 
     # What a researcher writes ---------------------------------------------------------------------------------
 
@@ -312,13 +312,14 @@ class TorchPlan(Plan):
 
     def _measuring_network(self, model: Mapping[str, Array]) -> torch.nn.Module:
         """The model's network. A small one is kept for the next model: to build it takes longer than to use it."""
-        network = self._kept_network
-        if network is None:
-            network = self._network_of(model)
-            if sum(tensor.nbytes for tensor in network.state_dict().values()) <= _SMALL:
-                self._kept_network = network
-        else:
+        computing = self._computing
+        if self._kept_network is not None and self._kept_network[0] == computing:
+            network = self._kept_network[1]
             import_model(network, model)
+            return network
+        network = self._network_of(model)
+        if sum(tensor.nbytes for tensor in network.state_dict().values()) <= _SMALL:
+            self._kept_network = computing, network
         return network
 
     def _fresh_network(self, seed: int) -> torch.nn.Module:
