@@ -15,7 +15,7 @@ from archipel.plans import Draft
 from archipel.researcher import plots, tables
 from archipel.researcher.experiment_result import experiment_result
 from archipel.researcher.model_card import model_card
-from archipel.researcher.model_files import place_for, write_model
+from archipel.researcher.model_files import place_for, trained_with, write_model
 from archipel.researcher.report import write_page
 from archipel.rounds import MemoryExperimentStore, StageRecord
 from archipel.rounds.named_models import MEMORY
@@ -170,7 +170,8 @@ class Simulation:
             self.job, self.job_hash, model, self.document(), self.rounds(), {}, blob_hash(data),
             simulated=self._in_words(),
         )  # fmt: skip
-        write_model(target, data, card=card, plan=self._draft.plan.files)
+        trained = trained_with(self.job, model, self.rounds())
+        write_model(target, data, card=card, plan=self._draft.plan.files, trained=trained)
         return target
 
     def __repr__(self) -> str:

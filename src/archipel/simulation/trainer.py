@@ -25,8 +25,8 @@ LOCAL_PART = "local-part.safetensors"
 class InProcessTrainer:
     """A site's trainer in a simulation. ``turn`` is shared by all sites: plans never run at the same time.
 
-    ``read`` gives a tensor file of the model, read-only, by its hash. ``folder`` takes the site's local part, if the job
-    has one.
+    ``read`` gives a tensor file of the model, read-only, by its hash. ``folder`` takes the site's local part, if the
+    job has one.
     """
 
     def __init__(
