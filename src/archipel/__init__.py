@@ -13,7 +13,8 @@ from archipel.version import VERSION as __version__  # noqa: N811 - the name tha
 if TYPE_CHECKING:
     from archipel.inference import Evaluation, Prediction, evaluate, predict
     from archipel.plans import Context, Plan, SegmentationPlan, TorchPlan, TrainingResult
-    from archipel.researcher import Experiment, Federation, connect
+    from archipel.researcher import Experiment, Federation, Simulation, connect, simulate
+    from archipel.simulation import VirtualSites
     from archipel.vocabulary import (
         ArchipelError,
         Baselines,
@@ -34,7 +35,8 @@ else:
         {
             "inference": ["Evaluation", "Prediction", "evaluate", "predict"],
             "plans": ["Context", "Plan", "SegmentationPlan", "TorchPlan", "TrainingResult"],
-            "researcher": ["Experiment", "Federation", "connect"],
+            "researcher": ["Experiment", "Federation", "Simulation", "connect", "simulate"],
+            "simulation": ["VirtualSites"],
             "vocabulary": [
                 "ArchipelError",
                 "Baselines",
@@ -71,11 +73,14 @@ __all__ = [
     "Prediction",
     "SegmentationPlan",
     "Selection",
+    "Simulation",
     "TorchPlan",
     "TrainingResult",
+    "VirtualSites",
     "WorkerLimits",
     "__version__",
     "connect",
     "evaluate",
     "predict",
+    "simulate",
 ]

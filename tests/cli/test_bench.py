@@ -55,6 +55,7 @@ def test_a_wheel_has_no_benchmark_and_its_command_says_where_they_are(tmp_path: 
     [
         ("round", "bench_round"),
         ("training", "bench_training"),
+        ("simulation", "bench_simulation"),
         ("data", "bench_data"),
         ("size", "bench_size"),
         ("kills", "bench_kills"),

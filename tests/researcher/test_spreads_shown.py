@@ -17,7 +17,7 @@ from archipel.researcher.model_card import model_card
 from archipel.researcher.progress import Progress
 from archipel.researcher.report import report_html
 from archipel.researcher.report_figures import curves_png
-from archipel.server.experiments.views import baselines as measured_at_server
+from archipel.rounds.record_views import baselines as measured_at_server
 from archipel.simulation.scores import scores
 from archipel.transport.rest import BaselinesView, ExperimentView, ModelView, RoundView
 from archipel.vocabulary import MetricDetail, MetricSpec, MetricSum, metric_details

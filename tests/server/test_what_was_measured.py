@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from archipel.rounds import SiteRecord, StageRecord
+from archipel.rounds.record_views import baselines
 from archipel.rounds.stages import Stage
-from archipel.server.experiments.views import baselines
 from archipel.vocabulary import MetricSum, TaskKind
 from archipel.vocabulary.states import ParticipantStatus
 

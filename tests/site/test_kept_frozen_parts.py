@@ -11,7 +11,7 @@ from sqlalchemy import update
 from structlog.testing import capture_logs
 from test_agent import agent_of
 
-from archipel.site.execution.training import ModelCache
+from archipel.site.execution.model_cache import ModelCache
 from archipel.site.state import schema
 from archipel.site.state.folder import StateFolder
 from archipel.storage import FolderBlobStore

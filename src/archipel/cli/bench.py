@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from pydantic import JsonValue
 
 app = typer.Typer(
-    no_args_is_help=True, help="Benchmarks: rounds, training, data, large datasets, and kills at any moment."
+    no_args_is_help=True,
+    help="Benchmarks: rounds, training, simulation, data, large datasets, and kills at any moment.",
 )
 
 AsJson = Annotated[bool, typer.Option("--json", callback=note_json, help="Print one line of JSON for programs.")]
@@ -51,6 +52,18 @@ def training(
     import asyncio
 
     _print(asyncio.run(_benchmark("bench_training").run(pairs=pairs)), as_json)
+
+
+@app.command()
+def simulation(
+    sites: Annotated[int, typer.Option(min=1, help="Number of sites.")] = 100,
+    patients: Annotated[int, typer.Option(min=10, help="Number of patients of each site.")] = 200,
+    rounds: Annotated[int, typer.Option(min=2, help="Number of rounds in each run; the first is not counted.")] = 6,
+    turns: Annotated[int, typer.Option(min=1, help="Number of runs of each kind.")] = 5,
+    as_json: AsJson = False,
+) -> None:
+    """Simulated rounds of many sites, in one process and in two workers, beside the same as a bare PyTorch loop."""
+    _print(_benchmark("bench_simulation").bench_simulation(sites, patients, rounds, turns), as_json)
 
 
 @app.command()

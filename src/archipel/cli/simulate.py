@@ -15,11 +15,13 @@ from archipel.cli.library_output import plan_heard
 from archipel.cli.patience_option import PatienceOption, read_patience
 from archipel.cli.plan_option import PLAN, Entry, StartFrom
 from archipel.cli.scores import arguments, as_document, print_scores
+from archipel.cli.split_options import Alpha, Count, Split, SplitColumn, SplitSeed, read_split
+from archipel.cli.terms_options import Threads, worker_limits
 
 if TYPE_CHECKING:
     from archipel.plans import StartingModel
     from archipel.rounds import MemoryExperimentStore
-    from archipel.simulation import SimulatedSite
+    from archipel.simulation import SimulatedSite, VirtualSites
     from archipel.vocabulary import DataNeeds
 
 app = typer.Typer(help="Run a plan's federated rounds on this machine.")
@@ -28,7 +30,10 @@ app = typer.Typer(help="Run a plan's federated rounds on this machine.")
 @app.command()
 def simulate(
     plan: Annotated[Path, typer.Argument(help=PLAN)],
-    data: Annotated[Path, typer.Argument(help="A folder of one folder of data per site, or as --sites says.")],
+    data: Annotated[
+        Path,
+        typer.Argument(help="A folder of one folder of data per site, or as --sites or --split says."),
+    ],
     sites: Annotated[
         Path | None,
         typer.Option("--sites", help="A TOML file with one table per site: path, format, options, mapping."),
@@ -38,6 +43,11 @@ def simulate(
     ] = None,
     option: Annotated[list[str] | None, typer.Option("--option", help="NAME=VALUE, an option of the format.")] = None,
     mapping: Annotated[Path | None, typer.Option("--mapping", help="A TOML file with the sites' mapping.")] = None,
+    split: Split = None,
+    virtual_sites: Count = None,
+    alpha: Alpha = None,
+    split_column: SplitColumn = None,
+    split_seed: SplitSeed = 0,
     entry: Entry = None,
     start_from: StartFrom = None,
     rounds: Annotated[int, typer.Option(min=1, help="How many rounds.")] = 5,
@@ -55,6 +65,7 @@ def simulate(
             help="Number of processes that train at the same time; it does not change the results.",
         ),
     ] = 1,
+    threads: Threads = None,
     baselines: Annotated[bool, typer.Option("--baselines", help="Also train each site alone, as a baseline.")] = False,
     pooled: Annotated[
         bool, typer.Option("--pooled", help="Also train on all sites' data together, as a baseline.")
@@ -70,9 +81,9 @@ def simulate(
     from archipel.vocabulary import WorkerLimits
     from archipel.vocabulary.threads import thread_variables
 
-    limits = WorkerLimits()
     # Before anything loads numpy: as many threads as a hospital's worker has, and as each of --workers has.
-    os.environ.update(thread_variables(limits.threads))
+    os.environ.update(thread_variables(threads or WorkerLimits().threads))
+    limits = worker_limits(threads=threads)
     from archipel.plans import draft, load_own, package
     from archipel.plans.loading import own_line_named
     from archipel.simulation import simulate as run
@@ -84,13 +95,16 @@ def simulate(
 
     if out is not None and not os.access(out.parent, os.W_OK):
         raise BadInput(str(out.parent), "is not a folder that can be written to", "choose another place for --out")
-    if sites is not None and (layout or option or mapping):
+    if sites is not None and (layout or option or mapping or split):
         raise BadInput(
             "--sites",
-            "cannot be used together with --format, --option or --mapping",
+            "cannot be used together with --format, --option, --mapping or --split",
             "write the sites' formats, options and mappings into its tables",
         )
-    specs = _sites(load_own(package(plan, entry=entry)).needs, data, sites, layout, option, mapping)
+    division = read_split(split, virtual_sites, alpha, split_column, split_seed)
+    specs = _sites(load_own(package(plan, entry=entry)).needs, data, division, sites, layout, option, mapping)
+    if division is not None:
+        typer.echo(division.in_words, err=True)
     # On standard error, so that --json leaves standard output to the result.
     for sentence in differing_values({site.name: site.values for site in specs}):
         typer.echo(sentence, err=True)
@@ -166,23 +180,20 @@ def _starting_model(given: str) -> StartingModel:
 
 
 def _sites(
-    needs: DataNeeds, data: Path, sites: Path | None, layout: str | None, option: list[str] | None, mapping: Path | None
+    needs: DataNeeds,
+    data: Path,
+    split: VirtualSites | None,
+    sites: Path | None,
+    layout: str | None,
+    option: list[str] | None,
+    mapping: Path | None,
 ) -> list[SimulatedSite]:
     from archipel.cli.site_dataset import read_options
     from archipel.data import read_mapping
-    from archipel.simulation import read_sites, scanned_site
-    from archipel.vocabulary import BadInput
+    from archipel.simulation import simulated_sites
 
-    if sites is not None:
-        return read_sites(sites, data, needs)
-    folders = sorted(path for path in data.iterdir() if path.is_dir()) if data.is_dir() else []
-    if not folders:
-        raise BadInput(str(data), "contains no folder of a site", "name a folder with one folder of data for each site")
-    options = read_options(option or [])
-    rules = read_mapping(mapping) if mapping else None
-    return [
-        scanned_site(path.name.lower(), path, needs, layout=layout, options=options, mapping=rules) for path in folders
-    ]
+    options, rules = read_options(option or []), read_mapping(mapping) if mapping else None
+    return simulated_sites(data, needs, split=split, file=sites, layout=layout, options=options, mapping=rules)
 
 
 def _print_rounds(store: MemoryExperimentStore) -> None:

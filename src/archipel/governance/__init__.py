@@ -5,7 +5,7 @@ jobs and keys; it does not know sockets, workers or rounds.
 """
 
 from archipel.governance.approvals import Approval, approve, check_approval
-from archipel.governance.canonical import canonical, job_hash, record_hash
+from archipel.governance.canonical import canonical, job_hash, record_hash, task_hash
 from archipel.governance.journal import (
     SERVER_JOURNAL,
     HeadFault,
@@ -49,5 +49,6 @@ __all__ = [
     "sign_closed",
     "sign_head",
     "sign_withdrawal",
+    "task_hash",
     "verify",
 ]

@@ -8,7 +8,8 @@ import rfc8785
 from pydantic import JsonValue
 
 from archipel.tensors import document_hash
-from archipel.vocabulary import BadInput, Job, JsonObject, Record, Thing
+from archipel.vocabulary import BadInput, Job, JsonObject, Record, Task, Thing
+from archipel.vocabulary.once import Once
 
 
 def canonical(document: Record | Mapping[str, JsonValue]) -> bytes:
@@ -32,6 +33,10 @@ def _without_defaults(record: Record) -> JsonObject:
 def record_hash(document: Record | Mapping[str, JsonValue]) -> str:
     """The content address of a document, ``sha256:...`` over its canonical bytes."""
     return document_hash(canonical(document))
+
+
+task_hash: Once[Task, str] = Once(record_hash)
+"""``record_hash`` of a task, which each step of a site and of the loop asks for."""
 
 
 def job_hash(job: Job) -> str:

@@ -22,12 +22,15 @@ from archipel.plans.memory import keep_freed_memory
 from archipel.plans.network_weights import export_model, freeze, import_model, train_others
 from archipel.plans.optimiser_state import export_state, restore_state
 from archipel.plans.partition import parts_of
+from archipel.plans.seeding import seed_torch
 from archipel.plans.training_steps import LossMean, train_on
 from archipel.plans.transforms import Transform, seed_transforms, transformed
 from archipel.vocabulary import BadInput, ErrorCode, MetricSpec, MetricSum, Thing
 
 Tensor: TypeAlias = torch.Tensor
 T = TypeVar("T")
+_SMALL = 16 << 20
+"""Bytes of a network that is kept to measure the next model with."""
 
 
 class TorchPlan(Plan):
@@ -64,6 +67,8 @@ class TorchPlan(Plan):
     deterministic: ClassVar[bool] = False
     accumulation: ClassVar[int] = 1
     validation: ClassVar[tuple[MetricSpec, ...]] = (MetricSpec(name="validation_loss", better="lower"),)
+
+    _kept_network: tuple[Computing, torch.nn.Module] | None = None
 
     # What a researcher writes ---------------------------------------------------------------------------------
 
@@ -174,7 +179,7 @@ class TorchPlan(Plan):
         parts = parts_of(self, model)
         frozen = parts.frozen
         computing = self._computing_in(context)
-        torch.manual_seed(context.seed)
+        seed_torch(context.seed)
         import_model(self.network, model)
         freeze(self.network, parts)
         optimiser = self._optimiser = self.build_optimiser(self.network, context)
@@ -264,7 +269,7 @@ class TorchPlan(Plan):
         """
         compute = self._computing.outputs
         if len(models) == 1:
-            network = self._network_of(models[0])
+            network = self._measuring_network(models[0])
             for inputs, belonging in batches:
                 yield compute(network, inputs), belonging
             return
@@ -303,6 +308,18 @@ class TorchPlan(Plan):
         # Its parameters are ordinary tensors also where the caller only infers.
         with torch.inference_mode(False):
             [network] = self.networks([model])
+        return network
+
+    def _measuring_network(self, model: Mapping[str, Array]) -> torch.nn.Module:
+        """The model's network. A small one is kept for the next model: to build it takes longer than to use it."""
+        computing = self._computing
+        if self._kept_network is not None and self._kept_network[0] == computing:
+            network = self._kept_network[1]
+            import_model(network, model)
+            return network
+        network = self._network_of(model)
+        if sum(tensor.nbytes for tensor in network.state_dict().values()) <= _SMALL:
+            self._kept_network = computing, network
         return network
 
     def _fresh_network(self, seed: int) -> torch.nn.Module:

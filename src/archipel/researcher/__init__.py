@@ -6,5 +6,7 @@ never sees a record or an image: it shows only counts and schema of data.
 
 from archipel.researcher.experiment import Experiment
 from archipel.researcher.federation import Federation, connect
+from archipel.researcher.simulated import Simulation
+from archipel.researcher.simulating import simulate
 
-__all__ = ["Experiment", "Federation", "connect"]
+__all__ = ["Experiment", "Federation", "Simulation", "connect", "simulate"]

@@ -14,10 +14,12 @@ from archipel.version import VERSION
 from archipel.vocabulary import Conflict, Details, Job, MetricSpec, ParentModel, SpreadFigures, Thing
 
 
-def experiment_result(document: ExperimentView, rounds: Sequence[RoundView]) -> ExperimentResult:
+def experiment_result(
+    document: ExperimentView, rounds: Sequence[RoundView], *, simulated: str = ""
+) -> ExperimentResult:
     """What the experiment reached so far: of the metric that chooses its best model, else of its first one.
 
-    Raises Conflict before its first round is finished.
+    ``simulated`` says of a simulation which sites it had. Raises Conflict before its first round is finished.
     """
     job = document.job
     committed = [attempt for attempt in rounds if attempt.is_committed]
@@ -26,11 +28,12 @@ def experiment_result(document: ExperimentView, rounds: Sequence[RoundView]) -> 
         raise Conflict(Thing("experiment", job.experiment), cause, remedy)
     metric = _metric(job)
     labels = ", ".join(name for _, name in sorted(job.needs.labels.items()))
+    data = f"{job.needs.kind} of {len(job.sites)} sites" + (f", labels {labels}" if labels else "")
     held_out = max((one.subjects for one in document.baselines.by_model().values()), default=0)
     return ExperimentResult(
         title=job.title or job.experiment,
-        data=f"{job.needs.kind} of {len(job.sites)} sites" + (f", labels {labels}" if labels else ""),
-        deployed=True,
+        data="; ".join(part for part in (data, simulated) if part),
+        deployed=not simulated,
         sites=[_site(site, committed) for site in job.sites],
         rounds=len(committed),
         seed=job.seed,

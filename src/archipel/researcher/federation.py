@@ -209,7 +209,7 @@ class Federation:
 
         Raises BadInput for a plan, site, dataset or argument that does not fit.
         """
-        path, class_name = _plan_path(plan, plan_class)
+        path, class_name = plan_path(plan, plan_class)
         packaged = package(path, class_name, plan_entry)
         loaded = load_own(packaged)
         _check_loss(loaded)
@@ -285,7 +285,8 @@ class Federation:
         return self._connection.ask_all(SiteView, "/v1/sites")
 
 
-def _plan_path(plan: PlanPlace, class_name: str | None) -> tuple[Path, str | None]:
+def plan_path(plan: PlanPlace, class_name: str | None) -> tuple[Path, str | None]:
+    """The file or folder of a plan, and its class where that is known. Raises BadInput for one from no file."""
     if not isinstance(plan, type):
         return Path(plan), class_name
     source = inspect.getsourcefile(plan) if plan.__module__ != "__main__" else None

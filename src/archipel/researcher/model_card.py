@@ -28,12 +28,14 @@ def model_card(
     software: Mapping[str, str],
     file_hash: str,
     ancestors: Sequence[Ancestor] = (),
+    *,
+    simulated: str = "",
 ) -> str:
     """The card in Markdown. ``model`` is the server's entry of the kept model; the next two its records.
 
     ``software`` are names and versions of what ran elsewhere; the versions here are added to it. ``file_hash`` is of
     the file that the card belongs to, which has the frozen part of the model as well, where there is one. ``ancestors``
-    are the models before it, the nearest first.
+    are the models before it, the nearest first. ``simulated`` says of a simulation which sites it had.
     """
     committed = [attempt for attempt in rounds if attempt.is_committed and attempt.round <= model.round]
     local = model.site
@@ -43,8 +45,8 @@ def model_card(
         f"# Model card: {job.experiment}, {model.name}{initial}",
         _quoted("Title", job.title),
         _quoted("Purpose", job.description) or "**Purpose**: not stated by the researcher",
-        _what_it_is(job, model, document),
-        _lineage(job, job_hash, model, file_hash, ancestors),
+        _what_it_is(job, model, document, simulated),
+        _lineage(job, job_hash, model, file_hash, ancestors, simulated),
         _contributions(job, model, committed, document),
         _hyper_parameters(job, committed),
         _measured(job, model, document, at_sites),
@@ -65,7 +67,7 @@ def _inline(text: str) -> str:
     return _MARKS.sub(r"\\\g<0>", quote_name(text))
 
 
-def _what_it_is(job: Job, model: ModelView, document: ExperimentView) -> str:
+def _what_it_is(job: Job, model: ModelView, document: ExperimentView, simulated: str) -> str:
     kind = model.origin if model.site or model.is_initial else f"{model.origin} of {job.terms.rounds}"
     labels = ", ".join(f"{value} {_inline(name)}" for value, name in sorted(job.needs.labels.items()))
     target = job.needs.target
@@ -83,7 +85,9 @@ def _what_it_is(job: Job, model: ModelView, document: ExperimentView) -> str:
         *_values(job),
         f"- **Plan**: {_plan(job)}",
         f"- **Data it needs**: {job.needs.kind}{asked}",
-        f"- **Experiment**: {job.experiment}, asked by {asked_by}",
+        f"- **Simulated**: {_inline(simulated)}; no hospital took part"
+        if simulated
+        else f"- **Experiment**: {job.experiment}, asked by {asked_by}",
         f"- **When** (UTC): {_when(document)}",
     ]
     if document.ended_early:
@@ -129,21 +133,28 @@ def _when(document: ExperimentView) -> str:
     return ", ".join(f"{what} {at[:16].replace('T', ' ')}" for what, at in told if at)
 
 
-def _lineage(job: Job, job_hash: str, model: ModelView, file_hash: str, ancestors: Sequence[Ancestor]) -> str:
+def _lineage(
+    job: Job, job_hash: str, model: ModelView, file_hash: str, ancestors: Sequence[Ancestor], simulated: str
+) -> str:
     rows = [
         ("job", job_hash),
         *((f"plan, {path}", job.plan.files[path]) for path in job.plan.paths),
         *_models(job, model, file_hash),
-        ("server key", job.server_key),
-        *((f"identity of {entry.site}", entry.identity_key) for entry in job.roster),
     ]
+    if not simulated:
+        rows += [("server key", job.server_key)]
+        rows += [(f"identity of {entry.site}", entry.identity_key) for entry in job.roster]
     before = "".join(f"- {sentence}\n" for sentence in in_words(ancestors))
     if before:
         before = f"{before}\nNothing of an optimiser or a strategy is taken over from there: only the model is.\n\n"
-    return (
-        f"## Lineage\n\n{before}Every site signed the job's hash together with the hash of its own cohort; the "
-        "signatures are in the journals of the server and of each site.\n\n| what | hash or key |\n|---|---|\n"
-    ) + "\n".join(f"| {what} | `{value}` |" for what, value in rows)
+    signed = (
+        "Nobody signed the job: it was simulated."
+        if simulated
+        else "Every site signed the job's hash together with the hash of its own cohort; the signatures are in the "
+        "journals of the server and of each site."
+    )
+    table = "\n".join(f"| {what} | `{value}` |" for what, value in rows)
+    return f"## Lineage\n\n{before}{signed}\n\n| what | hash or key |\n|---|---|\n{table}"
 
 
 def _models(job: Job, model: ModelView, file_hash: str) -> list[tuple[str, str]]:

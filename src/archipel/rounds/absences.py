@@ -37,6 +37,9 @@ class Waiting:
         return {site: max(until - now, 0.0) for site, until in self.until.items()}
 
 
+_NOBODY = Waiting()
+
+
 def absent(fleet: Fleet, sites: Iterable[str]) -> dict[str, float]:
     """Those of the sites that are not connected, and since when, in seconds of the loop's clock."""
     since = {site: fleet.absent_since(site) for site in sites}
@@ -68,8 +71,12 @@ def waiting_in(opened: Opened, ends: float, grace_ends: Mapping[str, float]) -> 
     While other sites may still deliver, these are the lost ones, each to the end of its grace. When only an absent site
     can still make up the quorum, the attempt waits for it until its own end.
     """
+    states = opened.sites.values()
+    # Asked after every event, of every site: nearly always all are there.
+    if ParticipantStatus.LOST not in states and ParticipantStatus.AWAY not in states:
+        return _NOBODY
     away = tuple(sorted(site for site, state in opened.sites.items() if state is ParticipantStatus.AWAY))
-    if any(state in AWAITED for state in opened.sites.values()):
+    if any(state in AWAITED for state in states):
         lost = (site for site, state in opened.sites.items() if state is ParticipantStatus.LOST)
         return Waiting({site: grace_ends[site] for site in sorted(lost)}, away)
     return Waiting(dict.fromkeys(away, ends))

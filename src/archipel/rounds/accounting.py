@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from archipel.governance import record_hash
+from archipel.governance import task_hash
 from archipel.privacy import UpdateSums, only_sums, steps_of
 from archipel.rounds.experiment_store import Opened, SiteRecord, StageRecord
 from archipel.rounds.tables import ENDED
@@ -65,7 +65,7 @@ def check_counts(job: Job, opened: Opened, site: str, update: Update, has_file: 
 def check_update(job: Job, task: Task, update: Update, has_file: bool) -> None:
     """Raise BadInput unless the update answers the task in the job's terms."""
     thing = update.thing
-    if update.task_hash != record_hash(task):
+    if update.task_hash != task_hash(task):
         raise BadInput(thing, "answers another task", "send the update of this task", code=ErrorCode.BAD_UPDATE)
     check_what_leaves(job, update)
     trained = task.key.kind is not TaskKind.EVALUATE

@@ -64,7 +64,7 @@ class Arrivals:
 
     async def _keep(self, opened: Opened, delivered: Sequence[Delivery]) -> None:
         working, self.working = self.working, []
-        await in_thread(self._store.heard, opened.task.key, working, delivered)
+        await ask(self._store, self._store.heard, opened.task.key, working, delivered)
         for site, update, tensor_file in delivered:
             opened.updates[site] = update
             if tensor_file is not None:
@@ -88,9 +88,11 @@ def step(opened: Opened, site: str, event: ParticipantEvent) -> None:
     opened.sites[site] = next_site_state(opened.sites[site], event)
 
 
-async def in_thread(function: Callable[..., T], *arguments: Any) -> T:
-    """Call the experiment store, which may wait for a disk, beside the event loop."""
-    return await asyncio.to_thread(function, *arguments)
+async def ask(store: ExperimentStore, function: Callable[..., T], *arguments: Any) -> T:
+    """Call the experiment store: in a thread where that may wait for a disk."""
+    if store.is_durable:
+        return await asyncio.to_thread(function, *arguments)
+    return function(*arguments)
 
 
 def _settle(event: Delivered, error: Exception | None = None) -> None:

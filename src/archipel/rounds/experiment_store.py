@@ -109,7 +109,11 @@ NO_MEMORY: Mapping[str, Kept] = MappingProxyType({})
 
 
 class ExperimentStore(Protocol):
-    """Lasting state of one experiment. Every call is durable when it returns."""
+    """State of one experiment. Of a store that ``is_durable``, what a call did survives a power cut when it returns, so
+    that a call may wait for a disk.
+    """
+
+    is_durable: bool
 
     def progress(self) -> ExperimentProgress:
         """Everything the loop needs to continue from here."""

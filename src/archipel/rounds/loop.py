@@ -16,7 +16,7 @@ import structlog
 from archipel.rounds.absences import Waiting, absent, never_complete, short_since, waiting_in
 from archipel.rounds.accounting import stage_record
 from archipel.rounds.aggregation import Aggregated, UnusableSum, aggregate
-from archipel.rounds.arrivals import SHOWN_S, Arrivals, in_thread, step, waiting_deliveries
+from archipel.rounds.arrivals import SHOWN_S, Arrivals, ask, step, waiting_deliveries
 from archipel.rounds.attempts import NEW_JOB, is_used_up, next_possible_stage, used_up
 from archipel.rounds.early_end import Course, has_stepped, measurement_due, why_it_ends
 from archipel.rounds.experiment_store import ExperimentProgress, ExperimentStore, Opened
@@ -62,7 +62,7 @@ class ExperimentLoop:
     async def run(self) -> ExperimentState:
         """Continue where the experiment store ends; returns the state in which nothing is left to do."""
         while True:
-            progress = await in_thread(self.store.progress)
+            progress = await self._ask(self.store.progress)
             opened = progress.opened
             if opened is None:
                 is_running = progress.state is ExperimentState.RUNNING
@@ -129,7 +129,7 @@ class ExperimentLoop:
 
     async def _opened(self, stage: Stage, attempt: int, progress: ExperimentProgress) -> Opened:
         self._has_stalled, is_local = False, stage.kind is TaskKind.LOCAL
-        arguments = await in_thread(self.store.passes) if is_local else {stage.round: progress.arguments}
+        arguments = await self._ask(self.store.passes) if is_local else {stage.round: progress.arguments}
         passes = stage.round if is_local else 1
         opened = Opened(
             stage=stage,
@@ -138,7 +138,7 @@ class ExperimentLoop:
             sites=dict.fromkeys(progress.invited, ParticipantStatus.INVITED),
             remaining_s=self.job.terms.deadline_s * passes,
         )
-        await in_thread(self.store.open, opened)
+        await self._ask(self.store.open, opened)
         return opened
 
     async def _loses_patience(self, progress: ExperimentProgress) -> bool:
@@ -147,7 +147,7 @@ class ExperimentLoop:
         if rule is None or progress.ending is not None or progress.rounds_done >= self.job.terms.rounds:
             return False
         if course.rounds < progress.rounds_done:
-            course.take(await in_thread(self.store.measured, rule.metric, course.rounds))
+            course.take(await self._ask(self.store.measured, rule.metric, course.rounds))
         if course.is_over:
             await self._turn(self.store.end_early, rule.in_words)
         return course.is_over
@@ -200,14 +200,17 @@ class ExperimentLoop:
                 rounded = {site: round(left) for site, left in seconds.items()}
                 experiment = self.job.experiment
                 _log.info("sites are not connected", experiment=experiment, awaited_s=rounded, not_awaited=waiting.away)
-            await in_thread(self.store.awaiting, seconds, waiting.away)
+            await self._ask(self.store.awaiting, seconds, waiting.away)
 
     async def _turn(self, turn: Callable[..., None], *words: str | None) -> None:
         try:
-            await in_thread(turn, *words)
+            await self._ask(turn, *words)
         except Conflict as error:
             # The experiment was cancelled since the experiment store was read; the next reading shows it.
             _log.info("overtaken", experiment=self.job.experiment, error=str(error))
+
+    async def _ask(self, function: Callable[..., T], *arguments: object) -> T:
+        return await ask(self.store, function, *arguments)
 
     def _quorum(self, stage: Stage) -> int:
         return 1 if stage.kind is TaskKind.LOCAL else self.job.terms.quorum
@@ -230,7 +233,7 @@ class ExperimentLoop:
                 if event is None:
                     await self._arrivals.show(opened)
                 if isinstance(event, Nudged):
-                    if (await in_thread(self.store.progress)).state is ExperimentState.CANCELLED:
+                    if (await self._ask(self.store.progress)).state is ExperimentState.CANCELLED:
                         await self._cancel(opened)
                         return
                 elif event is not None:
@@ -282,7 +285,7 @@ class ExperimentLoop:
             case Failed(site, key, failure) if key == opened.task.key and site in opened.sites:
                 if opened.sites[site] not in ENDED:
                     await self._arrivals.show(opened)
-                    await in_thread(self.store.failed, key, site, failure)
+                    await self._ask(self.store.failed, key, site, failure)
                     opened.failures[site] = failure
                     step(opened, site, ParticipantEvent.FAILED)
             case Delivered():
@@ -334,7 +337,7 @@ class ExperimentLoop:
         local = dict(opened.tensor_files) if committed and opened.stage.kind is TaskKind.LOCAL else {}
         try:
             result = made.model.file if made.model else None
-            invited = await in_thread(self.store.close, record, closed, result, local, made.memory)
+            invited = await self._ask(self.store.close, record, closed, result, local, made.memory)
         except Exception:
             made.remove()
             raise
@@ -362,13 +365,13 @@ class ExperimentLoop:
 
     async def _expel(self, opened: Opened, site: str, error: NotFiniteUpdate) -> None:
         failure = Failure(code=ErrorCode.NOT_FINITE, sentence=f"tensor {error.tensor} holds NaN or infinite values")
-        await in_thread(self.store.failed, opened.task.key, site, failure)
+        await self._ask(self.store.failed, opened.task.key, site, failure)
         opened.failures[site] = failure
         opened.sites[site] = ParticipantStatus.FAILED
 
     async def _cancel(self, opened: Opened) -> None:
         self._arrivals.working.clear()
         working = [site for site, state in opened.sites.items() if state not in ENDED]
-        await in_thread(self.store.refused, opened.task.key, working)
+        await self._ask(self.store.refused, opened.task.key, working)
         for site in working:
             await self.fleet.withdraw(site, opened.task.key, "the experiment was cancelled")

@@ -5,7 +5,7 @@ process.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -28,10 +28,20 @@ def model_path(folder: Path, model: str) -> Path:
 class MemoryExperimentStore:
     """One experiment store; the tensor files of its models are files in ``folder``, see ``model_path``.
 
-    ``models`` are the files by hash. Only models that have a name are kept, by the same rule as at a server.
+    ``models`` are the files by hash. Only models that have a name are kept, by the same rule as at a server. ``follow``
+    is called with each attempt's record when it has ended.
     """
 
-    def __init__(self, job: Job, folder: Path, invited: Sequence[str] | None = None) -> None:
+    is_durable = False
+
+    def __init__(
+        self,
+        job: Job,
+        folder: Path,
+        invited: Sequence[str] | None = None,
+        follow: Callable[[StageRecord], None] = lambda _: None,
+    ) -> None:
+        self.follow = follow
         self.job, self.folder = job, folder
         self.state = ExperimentState.WAITING
         self.reason = ""
@@ -160,6 +170,7 @@ class MemoryExperimentStore:
                 if site not in local:
                     tensor_file.unlink(missing_ok=True)
         self.records.append(record)
+        self.follow(record)
         self._opened = None
         self._tries = 0 if record.committed else self._tries + 1
         if record.committed:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,11 @@ from archipel.rounds import (
     ExperimentState,
     ExperimentVerb,
     MemoryExperimentStore,
+    StageRecord,
     check_releases,
     model_path,
 )
+from archipel.simulation.collecting import settled_objects
 from archipel.simulation.fleet import SimulatedFleet, SimulatedHandler
 from archipel.simulation.site_specs import SiteSpec, import_modules, site_handler
 from archipel.simulation.sites import SimulatedSite
@@ -36,6 +38,7 @@ async def simulate(
     local: bytes | None = None,
     workers: int = 1,
     modules: Sequence[str] = (),
+    heard: Callable[[StageRecord], None] = lambda _: None,
 ) -> MemoryExperimentStore:
     """Run the whole job; returns its experiment store with every record and the models that a server would keep.
 
@@ -49,7 +52,8 @@ async def simulate(
     the plan and its libraries itself.
 
     ``modules`` are imported by name in this process and in each worker before anything else: they register the
-    strategies and privacy steps that the job names and Archipel does not have.
+    strategies and privacy steps that the job names and Archipel does not have. ``heard`` is called with the record of
+    each attempt when it has ended.
 
     Raises ArchipelError when the experiment stalls, with the first site's full error, which only a simulation can
     show, and when a worker dies, with the names of its sites.
@@ -65,7 +69,7 @@ async def simulate(
             cause = f"names a {what} part that is not given" if named else f"names no {what} part"
             remedy = "give what draft() made: job, initial_model, frozen and local"
             raise BadInput(Thing("job", job.experiment), cause, remedy)
-    store = MemoryExperimentStore(job, folder)
+    store = MemoryExperimentStore(job, folder, follow=heard)
     store.add_model(initial_model, job.initial_model)
     for _, named, given in parts:
         if named is not None and given is not None:
@@ -98,7 +102,8 @@ async def _run(
     running = asyncio.ensure_future(ExperimentLoop(job, job_hash(job), store, fleet).run())
     awaited: set[asyncio.Future[Any]] = {running} if died is None else {running, died}
     try:
-        await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
+        with settled_objects():
+            await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
         if died is not None and died.done():
             died.result()
         state = running.result()

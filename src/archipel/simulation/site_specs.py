@@ -36,6 +36,7 @@ from archipel.tasks import (
     check_task_of_job,
 )
 from archipel.vocabulary import BadInput, Job, RoundClosed, Task, Thing
+from archipel.vocabulary.once import Once
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,10 @@ class SiteSpec:
     models: Path
     tensor_files: Path
     modules: tuple[str, ...] = ()
+
+
+_job_hash: Once[Job, str] = Once(job_hash)
+"""All sites of a process have the same job."""
 
 
 def import_modules(names: Sequence[str]) -> None:
@@ -94,21 +99,21 @@ def site_handler(spec: SiteSpec, turn: asyncio.Lock) -> SiteHandler:
     the plan raises, and BadInput when the plan does not declare what the job says.
     """
     import_modules(spec.modules)
-    job, digest = spec.job, job_hash(spec.job)
+    job, digest = spec.job, _job_hash(spec.job)
     runtime = PlanRuntime(load_packaged(spec.plan), job, spec.site, spec.data, spec.cohort)
     if job.frozen is not None:
         runtime.freeze(_mapped(model_path(spec.models, job.frozen.blob)))
     shutil.rmtree(spec.tensor_files, ignore_errors=True)
     spec.tensor_files.mkdir()
 
-    def read(model: str) -> bytes:
-        return model_path(spec.models, model).read_bytes()
+    def read(model: str) -> memoryview:
+        return _mapped(model_path(spec.models, model))
 
     def permission(task: Task) -> None:
         check_task_of_job(job, digest, task)
 
     trainer = InProcessTrainer(runtime, turn, read, spec.tensor_files)
-    once = Idempotent(Compute(job, spec.site, trainer, spec.tensor_files), MemoryTaskStore())
+    once = Idempotent(Compute(job, spec.site, trainer, spec.tensor_files, durable=False), MemoryTaskStore())
     return SiteHandler(RequirePermission(once, permission), trainer)
 
 

@@ -71,6 +71,27 @@ class SiteDescription(Record):
     mapping: str | None = None
 
 
+def found_sites(
+    data: Path,
+    needs: DataNeeds,
+    *,
+    layout: str | None = None,
+    options: Mapping[str, str] | None = None,
+    mapping: DataMapping | None = None,
+) -> list[SimulatedSite]:
+    """A site for each folder in a folder, called like it. Raises BadInput as ``scanned_site`` does, and for a folder
+    without folders.
+    """
+    folders = sorted(path for path in data.iterdir() if path.is_dir()) if data.is_dir() else []
+    if not folders:
+        cause = "contains no folder of a site"
+        raise BadInput(Thing.folder(data), cause, "name a folder with one folder of data for each site")
+    return [
+        scanned_site(path.name.lower(), path, needs, layout=layout, options=options, mapping=mapping)
+        for path in folders
+    ]
+
+
 def read_sites(file: Path, data: Path, needs: DataNeeds) -> list[SimulatedSite]:
     """The sites that a TOML file describes, a table each. Raises BadInput naming the site and key that is wrong."""
     sites = []

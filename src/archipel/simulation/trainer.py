@@ -1,4 +1,8 @@
-"""Run a plan in this process, one task at a time: random generators and thread counts are the process's own."""
+"""Run a plan in this process, one task at a time: random generators and thread counts are the process's own.
+
+It runs in the thread of the event loop: two threads would take the interpreter from each other at every step of the
+training, and gain nothing by it.
+"""
 
 from __future__ import annotations
 
@@ -21,11 +25,13 @@ LOCAL_PART = "local-part.safetensors"
 class InProcessTrainer:
     """A site's trainer in a simulation. ``turn`` is shared by all sites: plans never run at the same time.
 
-    ``read`` gives a tensor file of the model's bytes by its hash. ``folder`` takes the site's local part, if the job
-    has one.
+    ``read`` gives a tensor file of the model, read-only, by its hash. ``folder`` takes the site's local part, if the
+    job has one.
     """
 
-    def __init__(self, runtime: PlanRuntime, turn: asyncio.Lock, read: Callable[[str], bytes], folder: Path) -> None:
+    def __init__(
+        self, runtime: PlanRuntime, turn: asyncio.Lock, read: Callable[[str], memoryview], folder: Path
+    ) -> None:
         self._runtime, self._turn, self._read, self._folder = runtime, turn, read, folder
         self._prepared = False
         # What each attempt left that the server has said nothing of, and what the rounds that counted left.
@@ -35,10 +41,11 @@ class InProcessTrainer:
 
     @asynccontextmanager
     async def run(self, task: Task) -> AsyncIterator[Trained]:
-        """Run the task in a thread while holding the turn; what follows is done while the next site trains."""
+        """Run the task while holding the turn."""
         async with self._turn:
-            trained = await asyncio.to_thread(self._run, task)
-        yield trained
+            # What has happened meanwhile, and Ctrl-C, comes in between two tasks.
+            await asyncio.sleep(0)
+            yield self._run(task)
 
     def settle(self, closed: RoundClosed) -> None:
         """Keep what the attempt left if the result names this site, as a deployed site does; else drop it."""
@@ -53,7 +60,7 @@ class InProcessTrainer:
         if not self._prepared:
             self._runtime.prepare()
             self._prepared = True
-        models = ReadInTurn(len(task.models), lambda at: memoryview(self._read(task.models[at])).toreadonly())
+        models = ReadInTurn(len(task.models), lambda at: self._read(task.models[at]))
         state = self._state_for(task)
         if task.key.kind is TaskKind.EVALUATE:
             return Trained(self._runtime.evaluate(task, models, state))
@@ -74,4 +81,4 @@ class InProcessTrainer:
             kept = self._alone
         elif task.key.kind is not TaskKind.LOCAL:
             kept = self._kept
-        return self._read(job.local.blob) if kept is None and job.local is not None else kept
+        return bytes(self._read(job.local.blob)) if kept is None and job.local is not None else kept

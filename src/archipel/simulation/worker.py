@@ -13,6 +13,7 @@ from multiprocessing.connection import Connection
 
 from archipel.plans.loading import plan_line_of
 from archipel.plans.packaging import PackagedPlan
+from archipel.simulation.collecting import settled_objects
 from archipel.simulation.site_specs import SiteHandler, SiteSpec, site_handler
 from archipel.tasks import Handler, LocalUpdate
 from archipel.vocabulary import ArchipelError, RoundClosed, Task, Thing
@@ -83,7 +84,8 @@ def serve(channel: Connection, specs: Sequence[SiteSpec]) -> None:
         channel.send((0, Raised.of(error, specs[0].plan)))
         return
     channel.send((0, WorkerStarted()))
-    asyncio.run(_until_closed(channel, handlers, specs[0].plan))
+    with settled_objects():
+        asyncio.run(_until_closed(channel, handlers, specs[0].plan))
 
 
 async def _until_closed(channel: Connection, handlers: Mapping[str, SiteHandler], plan: PackagedPlan) -> None:

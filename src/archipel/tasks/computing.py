@@ -12,10 +12,11 @@ import time
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from archipel.governance import MINIMUM_CELL, record_hash
+from archipel.governance import MINIMUM_CELL, task_hash
 from archipel.plans.runtime import Outcome
 from archipel.privacy import Addend, Step, UpdateSums, addend_of, most_seconds, only_sums, steps_of
 from archipel.rounds import check_releases, check_what_leaves
@@ -53,6 +54,9 @@ class Trainer(Protocol):
 class Compute:
     """Run the task and seal its result into ``folder``; on a full disk the result waits for ``wait_for_space`` in
     memory. ``minimum_cell`` is the site's: of fewer patients it is not disclosed how much a metric differs.
+
+    Without ``durable`` nothing is synced, and no thread waits for a disk: that is for a simulation, whose files end
+    with its process.
     """
 
     def __init__(
@@ -63,8 +67,10 @@ class Compute:
         folder: Path,
         wait_for_space: WaitForSpace = no_waiting,
         minimum_cell: int = MINIMUM_CELL,
+        *,
+        durable: bool = True,
     ) -> None:
-        self._minimum_cell = minimum_cell
+        self._minimum_cell, self._durable = minimum_cell, durable
         self._job, self._site, self._trainer, self._folder, self._wait_for_space = (
             job,
             site,
@@ -92,7 +98,7 @@ class Compute:
             update = Update(
                 key=task.key,
                 site=self._site,
-                task_hash=record_hash(task),
+                task_hash=task_hash(task),
                 model=sealed.hash if sealed else None,
                 model_bytes=sealed.size if sealed else 0,
                 samples=0 if within_sum else self._counted(task, outcome),
@@ -120,6 +126,9 @@ class Compute:
     ) -> _SealedFile:
         """The update's file; with a ``strategy``, which weighs it, a file that is added to those of other sites."""
         tensor_file = self._folder / f"{_file_name(task)}.{os.urandom(8).hex()}.safetensors"
+        if not self._durable:
+            digest = self._seal(task, trained, tensor_file, steps, strategy)
+            return _SealedFile(tensor_file, digest, tensor_file.stat().st_size, reported(steps))
         while True:
             sealing = asyncio.ensure_future(asyncio.to_thread(self._seal, task, trained, tensor_file, steps, strategy))
             try:
@@ -150,10 +159,11 @@ class Compute:
 
         if strategy is None:
             assert trained.result is not None
-            return seal(job.tensors, trained.result, tensor_file, steps, trained.given)
+            return seal(job.tensors, trained.result, tensor_file, steps, trained.given, durable=self._durable)
         if trained.result is None:
-            return seal_fields(tensor_file, addend(strategy))
-        return seal(job.tensors, trained.result, tensor_file, steps, trained.given, lambda: addend(strategy))
+            return seal_fields(tensor_file, addend(strategy), durable=self._durable)
+        weighed = partial(addend, strategy)
+        return seal(job.tensors, trained.result, tensor_file, steps, trained.given, weighed, durable=self._durable)
 
 
 @dataclass(frozen=True)

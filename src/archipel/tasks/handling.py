@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from archipel.governance import record_hash
+from archipel.governance import task_hash
 from archipel.vocabulary import Conflict, ErrorCode, StorageFull, Task, Thing, Update
 
 
@@ -105,13 +105,13 @@ class MemoryTaskStore:
     def find(self, task: Task) -> LocalUpdate | None:
         """The update of this very task."""
         key = str(task.key)
-        if self._tasks.get(key, record_hash(task)) != record_hash(task):
+        if self._tasks.get(key, task_hash(task)) != task_hash(task):
             raise replayed(task)
         return self._last[1] if self._last is not None and self._last[0] == key else None
 
     def begin(self, task: Task) -> None:
         """The task is accepted."""
-        self._tasks[str(task.key)] = record_hash(task)
+        self._tasks[str(task.key)] = task_hash(task)
 
     def keep(self, task: Task, made: LocalUpdate) -> None:
         """The update is made."""

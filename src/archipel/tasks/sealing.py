@@ -50,6 +50,7 @@ def seal(
     addend: Callable[[], Addend] | None = None,
     *,
     chunk_elements: int = CHUNK_ELEMENTS,
+    durable: bool = True,
 ) -> str:
     """Copy a result into a durable file of the site's own and return the hash of what the file holds.
 
@@ -57,7 +58,7 @@ def seal(
     pages and blocks for each round would cost more than the copy. With ``steps``, each of them in turn changes the copy
     in place; ``given`` is the tensor file of the model that the result was trained from. With ``addend``, asked for
     when the steps have measured, the file is one that can be added to other sites': of the addend's schema, with its
-    fields. Steps and addend are given ``chunk_elements`` numbers at a time.
+    fields. Steps and addend are given ``chunk_elements`` numbers at a time. Without ``durable`` nothing is synced.
     Raises StorageFull, and BadInput for an update that is not finite when it is to be measured or added; nothing is
     left behind then.
     """
@@ -71,24 +72,25 @@ def seal(
                 copy = _Leaving(schema, _of_file(file), given, steps, chunk_elements)
                 _measure_copy(copy, result, file)
                 if addend is not None:
-                    return _addend_beside(tensor_file, addend(), copy)
-                digest = _leave_in_place(copy, file)
+                    return _addend_beside(tensor_file, addend(), copy, durable)
+                digest = _leave_in_place(copy, file, durable)
             elif addend is not None:
                 leaving = _Leaving(schema, _of_memory(result), None, (), chunk_elements)
-                digest = _write_addend(file, addend(), leaving)
+                digest = _write_addend(file, addend(), leaving, durable)
             else:
-                digest = _copied(schema, result, file)
-            sync_folder(tensor_file.parent)
+                digest = _copied(schema, result, file, durable)
+            if durable:
+                sync_folder(tensor_file.parent)
     except BaseException:
         tensor_file.unlink(missing_ok=True)
         raise
     return digest
 
 
-def seal_fields(tensor_file: Path, addend: Addend) -> str:
-    """Write an update that has fields and no model into a durable file; returns the hash. Raises StorageFull."""
+def seal_fields(tensor_file: Path, addend: Addend, *, durable: bool = True) -> str:
+    """Write an update that has fields and no model into a file, as ``seal`` does. Raises StorageFull."""
     with disk_errors_named(tensor_file.parent):
-        return _addend_beside(tensor_file, addend, None)
+        return _addend_beside(tensor_file, addend, None, durable)
 
 
 Read = Callable[[int, int], bytes]
@@ -147,16 +149,16 @@ class _Leaving:
             yield start, offset + start * size, min(self.chunk, leaf.elements - start) * size
 
 
-def _copied(schema: TensorSchema, result: memoryview, file: FileIO) -> str:
-    """Copy a result into the file, each piece before it is hashed; returns the hash of the durable file."""
-    head, piece = tensor_file_header(schema), bytearray(CHUNK)
+def _copied(schema: TensorSchema, result: memoryview, file: FileIO, durable: bool) -> str:
+    """Copy a result into the file, each piece before it is hashed; returns the hash of the file."""
+    head, piece = tensor_file_header(schema), bytearray(min(CHUNK, result.nbytes))
     writer = TensorFileWriter(file)
     writer.write(head)
     for start in range(len(head), result.nbytes, CHUNK):
         part = memoryview(piece)[: min(CHUNK, result.nbytes - start)]
         part[:] = result[start : start + part.nbytes]
         writer.write(part)
-    return writer.finish()
+    return writer.finish(durable=durable)
 
 
 def _measure_copy(copy: _Leaving, result: memoryview, file: FileIO) -> None:
@@ -174,33 +176,34 @@ def _measure_copy(copy: _Leaving, result: memoryview, file: FileIO) -> None:
             step.measure(leaf, start, copy.delta(leaf, start, at, trained, copy.steps[:number])[1])
 
 
-def _leave_in_place(copy: _Leaving, file: FileIO) -> str:
-    """Write what leaves over the copy; returns the hash of the durable file."""
+def _leave_in_place(copy: _Leaving, file: FileIO, durable: bool) -> str:
+    """Write what leaves over the copy; returns the hash of the file."""
     file.seek(0)
     writer = TensorFileWriter(file)
     writer.write(tensor_file_header(copy.schema))
     for leaf, offset in leaf_offsets(copy.schema):
         for numbers in copy.numbers(leaf, offset):
             writer.write(bytes_of(np.ascontiguousarray(in_type(numbers, leaf.dtype))))
-    return writer.finish()
+    return writer.finish(durable=durable)
 
 
-def _addend_beside(tensor_file: Path, addend: Addend, leaving: _Leaving | None) -> str:
+def _addend_beside(tensor_file: Path, addend: Addend, leaving: _Leaving | None, durable: bool) -> str:
     """Write the file of an addend in place of ``tensor_file``, which may be the copy that its numbers come from."""
     beside = tensor_file.with_name(f"{tensor_file.name}.sum")
     try:
         with _opened(beside) as file:
-            digest = _write_addend(file, addend, leaving)
+            digest = _write_addend(file, addend, leaving, durable)
         beside.replace(tensor_file)
-        sync_folder(tensor_file.parent)
+        if durable:
+            sync_folder(tensor_file.parent)
     except BaseException:
         beside.unlink(missing_ok=True)
         raise
     return digest
 
 
-def _write_addend(file: FileIO, addend: Addend, leaving: _Leaving | None) -> str:
-    """Write the file of an addend from its first byte on; returns the hash of the durable file."""
+def _write_addend(file: FileIO, addend: Addend, leaving: _Leaving | None, durable: bool) -> str:
+    """Write the file of an addend from its first byte on; returns its hash."""
     places = {} if leaving is None else {spec.name: (spec, at) for spec, at in leaf_offsets(leaving.schema)}
     writer = TensorFileWriter(file)
     writer.write(tensor_file_header(addend.schema))
@@ -212,7 +215,7 @@ def _write_addend(file: FileIO, addend: Addend, leaving: _Leaving | None) -> str
                 raise ValueError(f"tensor {spec.name} is of a model, and this update has none")
             for numbers in leaving.numbers(*places[spec.name]):
                 writer.write(bytes_of(_weighted(spec, numbers, addend.weight)))
-    return writer.finish()
+    return writer.finish(durable=durable)
 
 
 def _weighted(spec: TensorSpec, numbers: Array, weight: float) -> Array:

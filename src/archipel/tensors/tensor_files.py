@@ -12,12 +12,13 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from typing_extensions import Buffer
 
 from archipel.vocabulary import BadInput, DType, ErrorCode, TensorSchema, TensorSpec
+from archipel.vocabulary.once import Once
 
 _WIRE: dict[DType, str] = {
     "float64": "F64",
@@ -39,6 +40,37 @@ Arrays = Mapping[str, "np.ndarray[Any, Any]"]
 
 def tensor_file_header(schema: TensorSchema) -> bytes:
     """The first bytes of every tensor file of this schema: length prefix and JSON, padded to a multiple of 8."""
+    return _layout(schema).header
+
+
+def tensor_file_size(schema: TensorSchema) -> int:
+    """Length in bytes of every tensor file of this schema, header included."""
+    return _layout(schema).size
+
+
+def leaf_offsets(schema: TensorSchema) -> tuple[tuple[TensorSpec, int], ...]:
+    """Each tensor and where its bytes begin in a tensor file, in tensor file order."""
+    return _layout(schema).leaves
+
+
+class _Layout(NamedTuple):
+    """What follows from a schema: the header, the place of each tensor, and the length of a file."""
+
+    header: bytes
+    leaves: tuple[tuple[TensorSpec, int], ...]
+    size: int
+
+
+def _laid_out(schema: TensorSchema) -> _Layout:
+    header = _header(schema)
+    leaves = tuple((spec, len(header) + start) for spec, start in _offsets(schema))
+    return _Layout(header, leaves, len(header) + schema.nbytes)
+
+
+_layout = Once(_laid_out)
+
+
+def _header(schema: TensorSchema) -> bytes:
     document: dict[str, dict[str, str | list[int]]] = {}
     for spec, start in _offsets(schema):
         document[spec.name] = {
@@ -49,17 +81,6 @@ def tensor_file_header(schema: TensorSchema) -> bytes:
     text = json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
     return struct.pack("<Q", len(text)) + text
-
-
-def tensor_file_size(schema: TensorSchema) -> int:
-    """Length in bytes of every tensor file of this schema, header included."""
-    return len(tensor_file_header(schema)) + schema.nbytes
-
-
-def leaf_offsets(schema: TensorSchema) -> list[tuple[TensorSpec, int]]:
-    """Each tensor and where its bytes begin in a tensor file, in tensor file order."""
-    head = len(tensor_file_header(schema))
-    return [(spec, head + start) for spec, start in _offsets(schema)]
 
 
 def _offsets(schema: TensorSchema) -> Iterator[tuple[TensorSpec, int]]:
@@ -177,7 +198,7 @@ def check_header(schema: TensorSchema, data: Buffer) -> None:
     """
     window = memoryview(data)
     head = tensor_file_header(schema)
-    if window.nbytes == len(head) + schema.nbytes and window[: len(head)] == head:
+    if window.nbytes == tensor_file_size(schema) and window[: len(head)] == head:
         return
     raise BadInput("tensor file", _difference(schema, window), "send the tensors of the job", code=ErrorCode.BAD_UPDATE)
 

@@ -46,10 +46,13 @@ class TensorFileWriter:
         """Return once everything written survives a power cut."""
         os.fsync(self._file.fileno())
 
-    def finish(self) -> str:
-        """End the file here, whatever longer one it was, make it durable, and return its content address."""
+    def finish(self, *, durable: bool = True) -> str:
+        """End the file here, whatever longer one it was, and return its content address; ``durable``: it survives a
+        power cut.
+        """
         self._file.truncate()
-        self.sync()
+        if durable:
+            self.sync()
         return self.digest()
 
     def digest(self) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from test_what_a_worker_can_say import TALK, forged
 
-from archipel.site.execution.training import MOST_MODELS, ModelCache
+from archipel.site.execution.model_cache import MOST_MODELS, ModelCache
 from archipel.site.sandbox import Sandbox, SandboxedWorker, SharedBuffer, WorkerTaskFailed
 from archipel.storage import FolderBlobStore
 from archipel.tensors import blob_hash, encode

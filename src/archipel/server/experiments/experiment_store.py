@@ -22,6 +22,7 @@ from archipel.governance import JournalHead
 from archipel.privacy import only_sums
 from archipel.rounds import Delivery, ExperimentProgress, ExperimentVerb, Kept, Opened, StageRecord
 from archipel.rounds.experiment_store import NO_MEMORY
+from archipel.rounds.record_views import means
 from archipel.rounds.tables import next_state
 from archipel.server.experiments import journal_heads
 from archipel.server.experiments.attempt_rows import (
@@ -35,7 +36,6 @@ from archipel.server.experiments.attempt_rows import (
 from archipel.server.experiments.model_rows import keep_models, unnamed
 from archipel.server.experiments.progress_rows import invited_to, read_progress
 from archipel.server.experiments.states import add_event, end_early, newest_awaited, set_state
-from archipel.server.experiments.views import means
 from archipel.server.state import AttemptCancelled, AttemptClosed, AttemptOpened, ServerJournalKind, add_entry, schema
 from archipel.storage import BlobStore, Database, utc_now
 from archipel.transport.rest import (
@@ -67,6 +67,8 @@ class SqlExperimentStore:
     update of a site: its newest journal head, and how many bytes of a model it took. ``changed`` is called after every
     change.
     """
+
+    is_durable = True
 
     def __init__(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 
 from pydantic import TypeAdapter
@@ -11,23 +11,19 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, Select, func, sele
 
 from archipel.rounds import StageRecord
 from archipel.rounds.named_models import MEMORY
-from archipel.rounds.stages import ENSEMBLE
+from archipel.rounds.record_views import Recorded, baselines, counting_samples, means, measured_after, recorded
 from archipel.server.experiments.states import newest_awaited
 from archipel.server.state import schema
 from archipel.storage import Database
 from archipel.transport.rest import (
     ApprovalView,
-    BaselinesView,
     Event,
     ExperimentSummary,
     ExperimentView,
-    Measurement,
     ModelView,
     RoundView,
-    SiteRoundView,
 )
 from archipel.vocabulary import (
-    Details,
     Job,
     Lineage,
     MetricSum,
@@ -38,7 +34,6 @@ from archipel.vocabulary import (
     Value,
     metric_details,
 )  # fmt: skip
-from archipel.vocabulary.metrics import SAMPLE
 from archipel.vocabulary.remedies import ListExperiments
 from archipel.vocabulary.states import ExperimentState, RoundState
 
@@ -117,7 +112,7 @@ def experiment(database: Database, name: str) -> ExperimentView:
                 "arguments": _arguments.validate_json(row["arguments"]),
                 "approvals": [_approval(answer) for answer in answers],
                 "baselines": baselines(
-                    [record for _, record in measured], _counting_samples(parsed_job(row["job"])), row["round"]
+                    [record for _, record in measured], counting_samples(parsed_job(row["job"])), row["round"]
                 ),
             }
         )
@@ -131,41 +126,6 @@ def _approval(row: RowMapping) -> ApprovalView:
     )
 
 
-def _counting_samples(job: Job) -> frozenset[str]:
-    return frozenset(metric.name for metric in job.validation if metric.counts == SAMPLE)
-
-
-def baselines(records: Iterable[StageRecord], counting_samples: Collection[str], newest: int) -> BaselinesView:
-    """The last model, each site's own and their ensemble, each validated at every site.
-
-    ``counting_samples`` names the metrics whose weight is a number of samples. ``newest`` is the newest round: what
-    was measured after a step or a pause before it is of an older model.
-    """
-    federated = ensemble = None
-    local: dict[str, Measurement] = {}
-    for record in records:
-        if not record.committed or record.stage.kind is not TaskKind.EVALUATE:
-            continue
-        measured = Measurement(
-            validation=means(record.validation),
-            per_site={site: means(part.validation) for site, part in record.sites.items() if part.validation},
-            details=metric_details(record.validation),
-            per_site_details=per_site_details(record),
-            subjects=max(
-                (total.weight for name, total in record.validation.items() if name in counting_samples), default=0
-            ),
-        )
-        if not record.stage.about and record.stage.round == newest:
-            federated = measured
-        elif not record.stage.about:
-            continue
-        elif record.stage.about == ENSEMBLE:
-            ensemble = measured
-        else:
-            local[record.stage.about] = measured
-    return BaselinesView(federated=federated, ensemble=ensemble, local=local)
-
-
 def rounds(database: Database, name: str) -> list[RoundView]:
     """The training rounds, oldest first, each with what its own model was measured at afterwards. Raises NotFound."""
     table = schema.rounds
@@ -176,21 +136,10 @@ def rounds(database: Database, name: str) -> list[RoundView]:
         ).mappings()
         attempts = [(row, _stage_record(row)) for row in rows.all()]
         sent = _bytes(connection, name)
-    measured = _measured_after([record for _, record in attempts if record is not None and record.committed])
+    measured = measured_after([record for _, record in attempts if record is not None and record.committed])
     training = [(row, record) for row, record in attempts if row["kind"] == TaskKind.TRAIN]
     training.sort(key=lambda attempt: (attempt[0]["round"], attempt[0]["attempt"]))
     return [_round(row, record, measured.get(row["round"], {}), sent) for row, record in training]
-
-
-def _measured_after(committed: Iterable[StageRecord]) -> dict[int, dict[str, MetricSum]]:
-    """By the number of a round, the first validation of the model that it produced."""
-    found: dict[int, dict[str, MetricSum]] = {}
-    for record in committed:
-        if record.stage.kind is TaskKind.TRAIN:
-            found.setdefault(record.stage.round - 1, record.validation)
-        elif record.stage.kind is TaskKind.EVALUATE and not record.stage.about:
-            found.setdefault(record.stage.round, record.validation)
-    return found
 
 
 def _round(
@@ -200,6 +149,7 @@ def _round(
     sent: Mapping[tuple[int, int], tuple[int, int]],
 ) -> RoundView:
     down, up = sent.get((row["round"], row["attempt"]), (0, 0))
+    fields: Recorded = {} if record is None else recorded(record)
     return RoundView(
         round=row["round"],
         attempt=row["attempt"],
@@ -211,23 +161,7 @@ def _round(
         bytes_up=up,
         arguments=_arguments.validate_json(row["arguments"]),
         model=row["model_after"],
-        contributors=record.contributors if record else (),
-        sites={
-            site: SiteRoundView(
-                state=part.state,
-                samples=part.samples,
-                seconds=part.seconds,
-                metrics=means(part.metrics),
-                validation=means(part.validation),
-                details=metric_details(part.validation),
-                failure=part.failure,
-            )
-            for site, part in (record.sites.items() if record else ())
-        },
-        samples=record.samples if record else 0,
-        metrics=means(record.metrics) if record else {},
-        validation=means(record.validation) if record else {},
-        details=metric_details(record.validation) if record else {},
+        **fields,
         model_validation=means(after),
         model_details=metric_details(after),
     )
@@ -283,17 +217,6 @@ def _lineage(connection: Connection, name: str) -> Lineage | None:
     table = schema.experiments
     job = connection.scalar(select(table.c.job).where(table.c.experiment == name))
     return parsed_job(job).lineage if job is not None else None
-
-
-def per_site_details(record: StageRecord) -> dict[str, Details]:
-    """What each site says of its metrics beside their means."""
-    found = {site: metric_details(part.validation) for site, part in record.sites.items()}
-    return {site: one for site, one in found.items() if one}
-
-
-def means(sums: Mapping[str, MetricSum]) -> dict[str, float]:
-    """The mean of each metric that was counted at all, and that JSON has a number for."""
-    return {name: total.mean() for name, total in sums.items() if total.weight}
 
 
 def check_known(connection: Connection, name: str) -> None:

@@ -43,14 +43,7 @@ from archipel.site.worker import (
     WorkerReady,
 )
 from archipel.tasks.failing import sentence_of
-from archipel.vocabulary import (
-    EXCEPTION_CLASSES,
-    ErrorCode,
-    Failure,
-    MetricSpec,
-    MetricSum,
-    Task,
-)
+from archipel.vocabulary import EXCEPTION_CLASSES, ErrorCode, Failure, MetricSpec, MetricSum, Task
 from archipel.vocabulary.failures import MOST_LINES
 
 _log = structlog.get_logger("archipel.sandbox")
