@@ -13,11 +13,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path, PurePosixPath
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from archipel.data.limits import DATA_LIMITS, DataLimits
 from archipel.data.listing import Listing
-from archipel.data.reading_ahead import Measure, ReadingAhead
 from archipel.data.samples import DataIssue, problem_of
 from archipel.tensors import BlobHasher, blob_hash
 from archipel.vocabulary import BadInput, ErrorCode, Hash, Record, Thing
@@ -106,9 +105,6 @@ class FileIndex(Protocol):
     def get(self, place: str, purpose: Purpose[Found], signature: Signature) -> FileFacts[Found] | None:
         """The last answer if the file is as it was; the caller compares its request."""
 
-    def has(self, place: str, purpose: Purpose[Found], signature: Signature) -> bool:
-        """Whether there is an answer for the file as it is, whatever was requested."""
-
     def put(self, place: str, purpose: Purpose[Found], signature: Signature, facts: FileFacts[Found]) -> None:
         """Remember the facts in the place of the last answer."""
 
@@ -124,10 +120,6 @@ class MemoryIndex:
         then, known = self._known.get((place, purpose.name), (None, None))
         return known if then == signature and isinstance(known, purpose.record) else None
 
-    def has(self, place: str, purpose: Purpose[Found], signature: Signature) -> bool:
-        """Whether there is an answer for the file as it is, whatever was requested."""
-        return self.get(place, purpose, signature) is not None
-
     def put(self, place: str, purpose: Purpose[Found], signature: Signature, facts: FileFacts[Found]) -> None:
         """Remember the facts in the place of the last answer."""
         self._known[place, purpose.name] = (signature, facts)
@@ -141,7 +133,7 @@ class Folder(Listing):
     store by which of them a file was refused. ``options`` are what a person said about the dataset when adding it.
     ``withdrawn`` is another text whenever other patients are withdrawn, "" while nobody is: facts that would name
     patients are asked for with it and leave these patients out, so that no index keeps them.
-    ``once`` is as in ``Listing``. With ``ahead``, files can be read before they are asked for.
+    ``once`` is as in ``Listing``.
     """
 
     def __init__(
@@ -155,12 +147,8 @@ class Folder(Listing):
         withdrawn: str = "",
         *,
         once: bool = False,
-        ahead: ReadingAhead | None = None,
     ) -> None:
         super().__init__(root, deepest=limits.deepest, once=once)
-        self._ahead = ahead
-        self.examined = 0
-        """How many files had to be examined, because the index did not know them as they are."""
         self._above = f"{root}/"
         self.withdrawn = withdrawn
         self.options = dict(options or {})
@@ -189,7 +177,7 @@ class Folder(Listing):
         one for which memory runs out; that is not remembered, because more memory may be free later.
         """
         nothing: Mapping[Purpose[Record], Record] = {}
-        return self._look(place, purpose, lambda path, _: (file_hash(path), lambda: examine(path)), nothing)
+        return self._look(place, purpose, lambda path: (file_hash(path), lambda: examine(path)), nothing)
 
     def look_at_bytes(
         self,
@@ -203,49 +191,17 @@ class Folder(Listing):
         What a successful examination leaves in ``beside``, facts by purpose, is remembered for those purposes.
         """
 
-        def read(path: Path, _: Signature) -> tuple[str, Callable[[], Found]]:
+        def read(path: Path) -> tuple[str, Callable[[], Found]]:
             content = read_whole(path)
             return blob_hash(content), lambda: examine(path, content)
 
         return self._look(place, purpose, read, {} if beside is None else beside)
 
-    def look_in_two_steps(
-        self,
-        place: str,
-        purpose: Purpose[Found],
-        measure: Measure,
-        conclude: Callable[[Path, Any], Found],
-        beside: Mapping[Purpose[Beside], Beside],
-    ) -> FileFacts[Found]:
-        """The same in two steps, the first of which may have been done by ``read_ahead``; the second uses what it
-        returned."""
-
-        def read(path: Path, signature: Signature) -> tuple[str, Callable[[], Found]]:
-            ready = self._ahead and self._ahead.take(_key(place, purpose), signature)
-            if ready:
-                return ready.hash, lambda: conclude(path, ready.measured)
-            content = read_whole(path)
-            return blob_hash(content), lambda: conclude(path, measure(path, content, self.limits))
-
-        return self._look(place, purpose, read, beside)
-
-    def read_ahead(self, place: str, purpose: Purpose[Found], measure: Measure) -> None:
-        """Begin the first step of ``look_in_two_steps`` for a file that will be asked for soon and is not known."""
-        text = place if place.startswith("/") else f"{self._above}{place}"
-        if self._ahead is None or text.lower().endswith(HEADER_SUFFIXES):
-            return
-        try:
-            signature = _signature(text)
-        except OSError:
-            return
-        if self._ahead.takes(signature.size) and not self.index.has(place, purpose, signature):
-            self._ahead.begin(_key(place, purpose), Path(text), signature, measure)
-
     def _look(
         self,
         place: str,
         purpose: Purpose[Found],
-        begin: Callable[[Path, Signature], tuple[str, Callable[[], Found]]],
+        begin: Callable[[Path], tuple[str, Callable[[], Found]]],
         beside: Mapping[Purpose[Beside], Beside],
     ) -> FileFacts[Found]:
         hashed = _NOTHING
@@ -256,9 +212,8 @@ class Folder(Listing):
             known = self.index.get(place, purpose, signature)
             if known is not None and known.request == purpose.request:
                 return known
-            self.examined += 1
             record = purpose.record
-            hashed, examine = begin(Path(text), signature)
+            hashed, examine = begin(Path(text))
         except OSError as error:
             return purpose.record(hash=hashed, problem=problem_of(_not_given(place, error)))
         except (BadInput, MemoryError) as error:
@@ -279,10 +234,6 @@ class Folder(Listing):
                 self.index.put(place, other, signature, made)
         self.index.put(place, purpose, signature, facts_found)
         return facts_found
-
-
-def _key(place: str, purpose: Purpose[Found]) -> tuple[str, str, str]:
-    return place, purpose.name, purpose.request
 
 
 def _not_given(place: str, error: OSError) -> BadInput:

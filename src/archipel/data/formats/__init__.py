@@ -28,7 +28,6 @@ from archipel.data.formats.picture_table import PictureTable
 from archipel.data.formats.unread_files import unread_beside
 from archipel.data.formats.volume_names import is_of
 from archipel.data.limits import DATA_LIMITS, DataLimits
-from archipel.data.reading_ahead import ReadingAhead
 from archipel.data.sample_columns import Samples
 from archipel.data.samples import DataIssue, Scan
 from archipel.lazy import lazy_names
@@ -148,9 +147,9 @@ def scan(
                 f"the format has: {known}",
             )
     patterns = patterns_in(layout, options or {})
-    with NamePatterns(patterns, limits.pattern_s) as names, ReadingAhead(limits) as ahead:
+    with NamePatterns(patterns, limits.pattern_s) as names:
         patient_of = PatientNames(names, has_session="session" in patterns) if patterns else None
-        folder = Folder(checked_root(root), index, leaves_out, limits, options, patient_of, withdrawn, ahead=ahead)
+        folder = Folder(checked_root(root), index, leaves_out, limits, options, patient_of, withdrawn)
         whole = refuse_crossing(folder, layout.scan(folder, options or {}))
         found = whole if leaves_out is None else _without(whole, leaves_out, folder.leaves_out)
         beside = unread_beside(folder) if layout.kind == "volumes" else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -48,7 +48,6 @@ from archipel.vocabulary import BadInput, ErrorCode, Value
 from archipel.vocabulary.counting import pluralise
 
 _KEY = TypeAdapter(tuple[SubjectId, Session])
-_SAMPLES_AHEAD = 2
 MOST_CATEGORIES = 50
 """A column of text with more different values than this is text to the catalog, which then keeps none of them."""
 
@@ -100,27 +99,6 @@ class FoundVolumes:
         self._drawings: dict[str, list[str]] = {}
         self._shapes = array("q")
         self._spacings = array("d")
-        self._coming: Iterator[tuple[str, Mapping[str, str]]] = iter(())
-        self._begun = self._added = self._examined = 0
-
-    def expect(self, samples: Iterable[tuple[str, Mapping[str, str]]]) -> None:
-        """Say which subjects ``add`` will be called with, in this order, and the files of each: while one sample is
-        examined, files of the next ones are read, unless they are known or the subject is left out."""
-        self._coming, self._begun, self._added = iter(samples), 0, 0
-        self._examined = self._folder.examined
-
-    def _read_ahead(self) -> None:
-        """Begin files of this sample and the next ones if one of the last sample's was not known: theirs may not be
-        known either."""
-        self._added += 1
-        are_new, self._examined = self._folder.examined > self._examined, self._folder.examined
-        last = self._added + (_SAMPLES_AHEAD if are_new else 0)
-        while self._begun < last and (coming := next(self._coming, None)) is not None:
-            self._begun += 1
-            subject, files = coming
-            if are_new and self._begun >= self._added and not self._folder.leaves_out(subject):
-                for role in sorted(files, key=lambda role: role != LABEL):
-                    volumes.read_ahead(self._folder, files[role], role)
 
     def add(
         self,
@@ -135,7 +113,6 @@ class FoundVolumes:
 
         ``subject`` and ``session`` are as the format has them; the folder's ``patient_of`` says whose visit that is.
         """
-        self._read_ahead()
         is_usable = self._add(subject, files, session, values or {}, channels or {})
         if not is_usable:
             self._folder.unused.update(dict.fromkeys(files.values(), self.patient(subject)))

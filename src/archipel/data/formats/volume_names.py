@@ -88,10 +88,7 @@ def name_subjects(collector: FoundVolumes, *endings: str) -> None:
 
 def add_pairs(collector: FoundVolumes, images: dict[str, str], labels: dict[str, str], looked: tuple[str, str]) -> None:
     """Each image with the label of the same subject; ``looked`` says where, with {} for the subject."""
-    subjects = sorted(images.keys() | labels.keys())
-    whole = (one for one in subjects if one in images and one in labels)
-    collector.expect((one, {"image": images[one], "label": labels[one]}) for one in whole)
-    for subject in subjects:
+    for subject in sorted(images.keys() | labels.keys()):
         if subject not in labels:
             cause = f"no label beside the image (looked for {looked[1].format(subject)})"
             collector.report(

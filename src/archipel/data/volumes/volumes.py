@@ -9,16 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from archipel.data.files import FileFacts, Folder, Purpose, read_whole, short_of_memory
 from archipel.data.limits import DATA_LIMITS, DataLimits
-from archipel.data.reading_ahead import Measure
 from archipel.data.sample_data import Affine, FloatVolume, LabelVolume
 from archipel.data.samples import LABEL, problem_of
 from archipel.data.volumes.decoding import Decoded, bad_volume, decode, is_picture
@@ -56,22 +54,26 @@ def look(folder: Folder, place: str, role: str, channel: int | None = None, sket
     """
     drawn: dict[Purpose[Thumbnails], Thumbnails] = {}
     if role == LABEL:
+        rules = segment_rules(folder.options)
 
-        def draw_mask(path: Path, found: _MeasuredMask) -> MaskFacts:
+        def examine_mask(path: Path, content: bytes) -> MaskFacts:
+            reading = label_of(path, content, rules, folder.limits)
             # A mask that may be a part of an image's grid is drawn when the image's grid is known.
-            if sketch is not None and not found.reading.decoded.within_image:
-                drawn.update(sketch.label(path, found.reading))
-            return found.facts
+            if sketch is not None and not reading.decoded.within_image:
+                drawn.update(sketch.label(path, reading))
+            return _label_facts(reading)
 
-        return folder.look_in_two_steps(place, *_mask_steps(folder), draw_mask, drawn)
+        return folder.look_at_bytes(place, Purpose(MASK.name, MaskFacts, rules.request), examine_mask, drawn)
     if channel is None:
 
-        def draw(path: Path, found: _MeasuredImage) -> ImageFacts:
+        def examine(path: Path, content: bytes) -> ImageFacts:
+            volume, found, extremes = _image(path, content, limits=folder.limits)
+            facts = ImageFacts(**_grid(volume.shape, found), **_intensities(volume, extremes))
             if sketch is not None:
-                drawn.update(sketch.image(path, found.decoded, found.facts))
-            return found.facts
+                drawn.update(sketch.image(path, found, facts))
+            return facts
 
-        return folder.look_in_two_steps(place, IMAGE, _measure_image, draw, drawn)
+        return folder.look_at_bytes(place, IMAGE, examine, drawn)
     found = folder.look_at_bytes(place, CHANNELS, lambda path, content: examine_channels(path, content, folder.limits))
     if found.facts is None:
         return FileFacts[ImageFacts](hash=found.hash, problem=found.problem)
@@ -81,44 +83,6 @@ def look(folder: Folder, place: str, role: str, channel: int | None = None, sket
     cause = f"has {len(channels)} channel{'s' if len(channels) > 1 else ''}; {role} would be channel {channel + 1}"
     problem = problem_of(bad_volume(folder.root / place, cause, "fix the description or the image"))
     return FileFacts[ImageFacts](hash=found.hash, problem=problem)
-
-
-def read_ahead(folder: Folder, place: str, role: str) -> None:
-    """Begin what takes long in a ``look`` that will follow soon, for a file that is not known yet."""
-    if role == LABEL:
-        folder.read_ahead(place, *_mask_steps(folder))
-    else:
-        folder.read_ahead(place, IMAGE, _measure_image)
-
-
-class _MeasuredMask(NamedTuple):
-    reading: LabelReading
-    facts: MaskFacts
-
-
-class _MeasuredImage(NamedTuple):
-    decoded: Decoded
-    facts: ImageFacts
-
-
-def _mask_steps(folder: Folder) -> tuple[Purpose[MaskFacts], Measure]:
-    return _steps_of(segment_rules(folder.options))
-
-
-@lru_cache(maxsize=64)
-def _steps_of(rules: SegmentRules) -> tuple[Purpose[MaskFacts], Measure]:
-    """Cached, because each look at a label volume asks for them."""
-
-    def measure(path: Path, content: bytes, limits: DataLimits) -> _MeasuredMask:
-        reading = label_of(path, content, rules, limits)
-        return _MeasuredMask(reading, _label_facts(reading))
-
-    return Purpose(MASK.name, MaskFacts, rules.request), measure
-
-
-def _measure_image(path: Path, content: bytes, limits: DataLimits) -> _MeasuredImage:
-    volume, found, extremes = _image(path, content, limits=limits)
-    return _MeasuredImage(found, ImageFacts(**_grid(volume.shape, found), **_intensities(volume, extremes)))
 
 
 def examine_channels(path: Path, content: bytes, limits: DataLimits = DATA_LIMITS) -> ChannelsFacts:

@@ -81,11 +81,6 @@ class SqlFileIndex:
         self._parsed[key] = row, found
         return found
 
-    def has(self, place: str, purpose: Purpose[Found], signature: Signature) -> bool:
-        """Whether there is an answer for the file as it is, whatever was requested."""
-        row = self._new.get((place, purpose.name)) or self._read(place, purpose.name)
-        return row is not None and row[2:6] == signature
-
     def _read(self, place: str, purpose: str) -> _Row | None:
         """What the database has: scans ask in the order of places, so that one query answers for many files."""
         ahead = self._ahead.get(purpose)

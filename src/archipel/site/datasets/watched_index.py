@@ -29,10 +29,6 @@ class WatchedIndex:
             self._watch.at(self._what, done, self._total if self._total > done else None)
         return self._index.get(place, purpose, signature)
 
-    def has(self, place: str, purpose: Purpose[Found], signature: Signature) -> bool:
-        """Whether there is an answer for the file as it is; to ask so is not a step."""
-        return self._index.has(place, purpose, signature)
-
     def put(self, place: str, purpose: Purpose[Found], signature: Signature, facts: FileFacts[Found]) -> None:
         """Remember the facts."""
         self._index.put(place, purpose, signature, facts)
