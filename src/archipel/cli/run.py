@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from archipel.cli.connecting import Authority, Proxy, Server, Token
+from archipel.cli.connecting import AtServer
 from archipel.cli.json_option import AsJson
+from archipel.cli.option_groups import with_groups
 from archipel.cli.patience_option import PatienceOption, read_patience
 from archipel.cli.plan_option import PLAN, Entry, StartFrom
 from archipel.cli.quiet_screen import quiet
@@ -42,12 +43,10 @@ app = typer.Typer(help="Run a plan on a federation's sites and show the result."
 
 
 @app.command()
+@with_groups
 def run(
     plan: Annotated[Path, typer.Argument(help=PLAN)],
-    server: Server = None,
-    token: Token = None,
-    authority: Authority = None,
-    proxy: Proxy = None,
+    at: AtServer,
     site: Annotated[
         list[str] | None,
         typer.Option("--site", help="SITE or SITE=DATASET; may be repeated (by default all that fit)."),
@@ -90,14 +89,12 @@ def run(
     The same command with the same --name continues the experiment; `archipel experiment` watches and steers
     it.
     """
-    from archipel.researcher import connect
-
     limits = worker_limits(
         memory_mb=memory_mb, cpu_s=cpu_s, wall_s=wall_s, tmp_mb=tmp_mb, processes=processes, threads=threads
     )
     if not description:
         typer.echo("no --description: the people who must approve read that the researcher gave no purpose", err=True)
-    with connect(server, token=token, ca=authority, proxy=proxy) as federation, warnings.catch_warnings():
+    with at.connect() as federation, warnings.catch_warnings():
         # Printed below, one line each.
         warnings.simplefilter("ignore", UserWarning)
         experiment = federation.create(

@@ -25,6 +25,7 @@ from archipel.data.cohorts import (
     validation_ids,
     with_declared_columns,
 )
+from archipel.data.digests import Digests, digests_of, hex_of
 from archipel.data.files import (
     FileFacts,
     FileIndex,
@@ -42,7 +43,7 @@ from archipel.data.other_spellings import OtherSpellings, same_form
 from archipel.data.picture_files import PICTURE_SUFFIXES
 from archipel.data.prepared import Prepared, PreparedCache, PreparedSource
 from archipel.data.requests import request_of
-from archipel.data.sample_columns import Digests, Samples, SamplesBuilder, digests_of, hex_of
+from archipel.data.sample_columns import Samples, SamplesBuilder
 from archipel.data.sample_data import Affine, FloatVolume, LabelVolume, SampleData
 from archipel.data.samples import (
     LABEL,

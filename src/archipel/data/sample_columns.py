@@ -6,7 +6,6 @@ class) is kept once.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,38 +13,22 @@ from itertools import pairwise
 from typing import Any, overload
 
 import numpy as np
-import rfc8785
 from numpy.typing import NDArray
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
+from archipel.data.canonical_samples import SampleRow, canonical_lines, hash_of_lines
+from archipel.data.digests import Digests, hex_of
 from archipel.data.samples import Sample, sample_name
 from archipel.data.text_columns import TextBuilder, TextColumn
 from archipel.vocabulary import Value
 
-Digests = NDArray[np.bytes_]
-"""Hashes without their scheme, 32 bytes each, as numpy's S32: equal and ordered as their hex digits are."""
 _REST = ("channels", "file_hashes", "files", "missing", "values")
 _MOST_PARSED = 512
 _AT_ONCE = 4096
 _OF_A_RECORD = ("__dict__", "__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__")
 _DEFAULTS = {name: field.get_default() for name, field in Sample.model_fields.items() if not field.is_required()}
-_text = json.JSONEncoder(ensure_ascii=False).encode
 _compact = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-
-
-def digests_of(hashes: Iterable[str]) -> Digests:
-    """The digests of content addresses, in one array."""
-    found = b"".join(bytes.fromhex(one.partition(":")[2]) for one in hashes)
-    return np.frombuffer(found, "S32")
-
-
-def hex_of(digests: Digests) -> Iterator[str]:
-    """The hex digits of each digest. (numpy itself leaves out the last bytes of a text where they are zero.)"""
-    for first in range(0, len(digests), _AT_ONCE):
-        digits = digests[first : first + _AT_ONCE].tobytes().hex()
-        for start in range(0, len(digits), 64):
-            yield digits[start : start + 64]
 
 
 class Samples(Sequence[Sample]):
@@ -64,7 +47,7 @@ class Samples(Sequence[Sample]):
         self.rows, self.kinds, self.others = rows, kinds, others
         # Fields of Sample, as a record would take them.
         self._parsed: dict[int, dict[str, Any]] = {}
-        self._lines = ""
+        self._content = ""
         self._firsts: NDArray[np.int64] | None = None
         self._subjects: TextColumn | None = None
         self._is_sorted: bool | None = None
@@ -105,9 +88,11 @@ class Samples(Sequence[Sample]):
         return self._made(self.subjects_of_rows[at], self.sessions[at], digest, int(self.rows[at]), int(self.kinds[at]))
 
     def __iter__(self) -> Iterator[Sample]:
-        hashes, rows, kinds = hex_of(self.digests), _numbers(self.rows), _numbers(self.kinds)
-        for given in zip(self.subjects_of_rows, self.sessions, hashes, rows, kinds, strict=True):
-            yield self._made(*given)
+        return (self._made(*row) for row in self._each_row())
+
+    def _each_row(self) -> Iterator[SampleRow]:
+        digests, rows, kinds = hex_of(self.digests), _numbers(self.rows), _numbers(self.kinds)
+        return zip(self.subjects_of_rows, self.sessions, digests, rows, kinds, strict=True)
 
     def each_key(self) -> Iterator[tuple[str, str]]:
         """Subject and session of each sample."""
@@ -267,36 +252,14 @@ class Samples(Sequence[Sample]):
         return {place: self.take(part) for place, part in zip(numbers, parts, strict=True)}
 
     def content(self) -> str:
-        """The SHA-256, in hex digits, of each sample's canonical JSON (RFC 8785; fields at their default left out) and
-        a line feed, sample by sample."""
-        if not self._lines:
-            hasher = hashlib.sha256()
-            for line in self.canonical_lines():
-                hasher.update(line)
-            self._lines = hasher.hexdigest()
-        return self._lines
+        """The SHA-256, in hex digits, of ``canonical_lines``."""
+        if not self._content:
+            self._content = hash_of_lines(self.canonical_lines())
+        return self._content
 
     def canonical_lines(self) -> Iterator[bytes]:
-        """What ``content`` hashes, line by line: put together from the parts that many samples share."""
-        parts: dict[int, tuple[str, str, str]] = {}
-        given = zip(
-            self.subjects_of_rows,
-            self.sessions,
-            hex_of(self.digests),
-            _numbers(self.rows),
-            _numbers(self.kinds),
-            strict=True,
-        )
-        for subject, session, digest, row, kind in given:
-            if kind not in parts:
-                if len(parts) >= _MOST_PARSED:
-                    parts.clear()
-                parts[kind] = _around(self._other(kind))
-            head, middle, tail = parts[kind]
-            with_row = f',"row":{row}' if row >= 0 else ""
-            with_session = f',"session":{_text(session)}' if session else ""
-            line = f'{head}{digest}"{middle}{with_row}{with_session},"subject":{_text(subject)}{tail}\n'
-            yield line.encode()
+        """Each sample's canonical JSON (RFC 8785; fields at their default left out) and a line feed."""
+        return canonical_lines(self._each_row(), self._other)
 
     def _made(self, subject: str, session: str, digest: str, row: int, kind: int) -> Sample:
         """A record, as pydantic makes one, but not checked again: that takes ten times as long."""
@@ -343,14 +306,6 @@ def _numbers(column: NDArray[Any]) -> Iterator[int]:
     """The numbers of a column as Python's own, some thousands at a time."""
     for first in range(0, len(column), _AT_ONCE):
         yield from column[first : first + _AT_ONCE].tolist()
-
-
-def _around(other: dict[str, Any]) -> tuple[str, str, str]:
-    """A sample's canonical JSON before the digits of its hash, between these and its row, and after its subject."""
-    first = [f'"{name}":{rfc8785.dumps(other[name]).decode()},' for name in _REST[:3] if name in other]
-    middle = f',"missing":{rfc8785.dumps(list(other["missing"])).decode()}' if "missing" in other else ""
-    tail = f',"values":{rfc8785.dumps(other["values"]).decode()}' if "values" in other else ""
-    return f'{{{"".join(first)}"hash":"{other["hash"]}', middle, tail + "}"
 
 
 class SamplesBuilder:

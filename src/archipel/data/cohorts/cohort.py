@@ -23,7 +23,8 @@ from archipel.data.cohorts import mapping, preprocessing
 from archipel.data.cohorts.mapping import DataMapping
 from archipel.data.cohorts.preprocessing import Preprocessing
 from archipel.data.cohorts.splits import validation_ids
-from archipel.data.sample_columns import Digests, Samples
+from archipel.data.digests import Digests
+from archipel.data.sample_columns import Samples
 from archipel.data.sample_data import Affine, SampleData
 from archipel.data.samples import Sample, SubjectId, sample_name
 from archipel.data.text_columns import TextColumn

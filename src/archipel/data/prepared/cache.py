@@ -23,11 +23,12 @@ from typing import Self
 import numpy as np
 
 from archipel.data.cohorts import Cohort
+from archipel.data.digests import Digests, digests_of
 from archipel.data.files import data_changed, signature_of
 from archipel.data.formats import format_named
 from archipel.data.prepared.preparation import Preparation, is_rows
 from archipel.data.prepared.source import ROWS, Damaged, Keyed, check_whole, contents_in, write_prepared
-from archipel.data.sample_columns import Digests, Samples, digests_of
+from archipel.data.sample_columns import Samples
 from archipel.data.sample_data import SampleData
 from archipel.data.samples import Sample
 from archipel.vocabulary import UNWATCHED, BadInput, ErrorCode, Thing, Watch

@@ -26,8 +26,9 @@ from pydantic import Field
 from typing_extensions import Buffer
 
 from archipel.data.cohorts import Cohort
+from archipel.data.digests import Digests
 from archipel.data.prepared.preparation import Preparation, digits_in, is_rows
-from archipel.data.sample_columns import Digests, Samples
+from archipel.data.sample_columns import Samples
 from archipel.data.sample_data import SampleData
 from archipel.data.samples import Sample
 from archipel.data.text_columns import TextBuilder, TextColumn

@@ -13,11 +13,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from archipel.data.digests import Digests
 from archipel.data.files import FileIndex, Folder, Purpose
 from archipel.data.formats import Options, format_named
 from archipel.data.quality.evidence import Evidence, VolumeFacts, array_facts, facts_of
 from archipel.data.requests import request_of
-from archipel.data.sample_columns import Digests, Samples
+from archipel.data.sample_columns import Samples
 from archipel.data.samples import LABEL, Sample
 from archipel.vocabulary import Record
 

@@ -17,6 +17,7 @@ from archipel.governance import JournalHead, check_chain, head
 from archipel.governance.journal import JournalEntry, entries
 from archipel.server.membership.authority import Authority, SiteCertificate
 from archipel.server.membership.prefixes import whole
+from archipel.server.membership.revoked import check_not_revoked
 from archipel.server.state import (
     AnswerKept,
     CertificateIssued,
@@ -30,7 +31,7 @@ from archipel.server.state import (
 from archipel.storage import Database, utc_now
 from archipel.transport.messages import Datasets, DatasetSummary
 from archipel.vocabulary import Actor, Conflict, ErrorCode, NotFound, NotPermitted, Record, Thing
-from archipel.vocabulary.remedies import CreateJoinToken, ListCertificates, ListSites, Nothing, RemoveSite
+from archipel.vocabulary.remedies import CreateJoinToken, ListCertificates, ListSites, RemoveSite
 from archipel.vocabulary.states import ApprovalState, MemberState
 
 _told: TypeAdapter[tuple[DatasetSummary, ...]] = TypeAdapter(Datasets)
@@ -134,15 +135,7 @@ class MemberRegistry:
                 .mappings()
                 .one()
             )
-            if row["revoked_at"] is not None:
-                cause = f"was revoked on {row['revoked_at']}"
-                raise Conflict(
-                    Thing("certificate", serial),
-                    cause,
-                    "no action is needed",
-                    values={"revoked_at": row["revoked_at"]},
-                    command=Nothing(),
-                )
+            check_not_revoked("certificate", serial, row["revoked_at"])
             _revoke(connection, serial, row["site"], reason, by=by)
         return _certificate(row)
 

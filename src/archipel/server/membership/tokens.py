@@ -14,12 +14,13 @@ import structlog
 from sqlalchemy import RowMapping, insert, select, update
 
 from archipel.server.membership.prefixes import whole
+from archipel.server.membership.revoked import check_not_revoked
 from archipel.server.membership.secret_hashes import hashed, matches, new_id, new_secret
 from archipel.server.state import AccessTokenCreated, AccessTokenRevoked, ServerJournalKind, add_entry, schema
 from archipel.storage import Database, utc_now
-from archipel.vocabulary import Actor, ArchipelError, BadInput, Conflict, ErrorCode, Record, StorageFull, Thing
+from archipel.vocabulary import Actor, ArchipelError, BadInput, ErrorCode, Record, StorageFull, Thing
 from archipel.vocabulary.actor import TOKEN
-from archipel.vocabulary.remedies import ListAccessTokens, Nothing
+from archipel.vocabulary.remedies import ListAccessTokens
 from archipel.vocabulary.states import Scope
 from archipel.vocabulary.visible import escape_hidden
 
@@ -121,15 +122,7 @@ class AccessTokens:
                 .mappings()
                 .one()
             )
-            if row["revoked_at"] is not None:
-                cause = f"was revoked on {row['revoked_at']}"
-                raise Conflict(
-                    Thing("access token", token),
-                    cause,
-                    "no action is needed",
-                    values={"revoked_at": row["revoked_at"]},
-                    command=Nothing(),
-                )
+            check_not_revoked("access token", token, row["revoked_at"])
             revoked = AccessTokenRevoked(id=token, name=row["name"], by=by.journal_name)
             add_entry(connection, ServerJournalKind.ACCESS_TOKEN_REVOKED, revoked)
             connection.execute(
