@@ -117,15 +117,16 @@ COMMANDS = [
     *("dataset list", "cohort list", "status", "plans", "plans heart", "approve heart --yes"),
     *("errors list", "errors show heart 2", "errors release heart 2", "journal show", "journal verify"),
     *("journal export EXPORT", "journal server-head", "revoke heart --note no", "reject heart --note no"),
+    "gpu list",
     *("dataset formats", "dataset remove pictures"),
 ]
 REFUSED = {"dataset check heads", "journal server-head"}
 """A patient of heads has a faulty file, and the site has no head of the server's journal."""
 UNTRIED = {
     *("cohort withdraw", "cohort reinstate", "dataset add"),
-    *("init", "join", "renew", "start", "check"),
+    *("init", "join", "renew", "start", "check", "gpu add", "gpu remove"),
 }
-"""Commands by which a person names the patient, and those that start processes or talk with a server."""
+"""Commands by which a person names the patient, and those that start processes, talk with a server or need a GPU."""
 
 
 def test_no_command_names_a_patient_who_withdrew(site: StateFolder, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
@@ -78,16 +79,20 @@ class SandboxTrainer:
             result = self._result = self._result or SharedBuffer.create(tensor_file_size(self._job.tensors))
             # A step measures the update against the model, which is therefore kept beside it.
             model = await self._models.get(task.models[0]) if self._job.privacy.steps else result
+            in_place = model is result
             state = await self._kept(task)
+            if in_place:
+                await self._models.copy_to(result, task.models[0])
+            tries = itertools.count(1)
 
             async def work(worker: SandboxedWorker) -> Outcome:
-                if model is result:
-                    # At each try: the one before may have trained on it.
+                if next(tries) > 1 and in_place:
+                    # The try before may have trained on it.
                     await self._models.copy_to(result, task.models[0])
                 return await worker.train(task, model, result, state)
 
             outcome = await self._done(work)
-            with result.view() as window, nullcontext() if model is result else model.view() as given:
+            with result.view() as window, nullcontext() if in_place else model.view() as given:
                 yield Trained(outcome, window, given)
 
     async def _evaluated(self, worker: SandboxedWorker, task: Task) -> Outcome:
