@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import signal
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,7 @@ import pytest
 
 import archipel
 from archipel.plans import load
+from archipel.researcher.simulating import _finished
 from archipel.simulation import scanned_site
 from archipel.simulation.virtual_sites import divided
 from archipel.vocabulary import BadInput, NotFound
@@ -36,6 +40,36 @@ def run(data: Path, **more: Any) -> archipel.Simulation:
 def one(data: Path) -> archipel.Simulation:
     """A run in this process."""
     return run(data)
+
+
+def test_a_number_of_rounds_that_cannot_be_is_one_error(data: Path) -> None:
+    with pytest.raises(BadInput, match="rounds=0: is too small; give at least 1"):
+        archipel.simulate(TINY, data, split=SKEW, rounds=0, progress=False)
+
+
+def test_an_interrupt_in_a_notebook_ends_what_runs_beside_its_loop() -> None:
+    ended = []
+
+    async def work() -> None:
+        await asyncio.sleep(0.05)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(True)
+
+    async def cell() -> None:
+        _finished(work())
+
+    loop = asyncio.new_event_loop()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            loop.run_until_complete(cell())
+    finally:
+        signal.signal(signal.SIGINT, before)
+        loop.close()
+    assert ended == [True]
 
 
 def last(simulation: archipel.Simulation) -> str:

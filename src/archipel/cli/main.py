@@ -33,7 +33,7 @@ SUB_COMMANDS = {
     "experiment": "Experiments at a server: list, watch, steer, history, events, report, download.",
     "predict": "Run a downloaded model on new data.",
     "evaluate": "Measure a downloaded model on data whose truth is known.",
-    "bench": "Benchmarks: rounds, training, data, large datasets, and kills at any moment.",
+    "bench": "Benchmarks: rounds, training, simulation, data, large datasets, and kills at any moment.",
 }
 
 _COMPLETION = {"install_completion", "show_completion"}

@@ -89,6 +89,8 @@ def run(
     The same command with the same --name continues the experiment; `archipel experiment` watches and steers
     it.
     """
+    from archipel.plans.job_builder import NO_ENSEMBLE
+
     limits = worker_limits(
         memory_mb=memory_mb, cpu_s=cpu_s, wall_s=wall_s, tmp_mb=tmp_mb, processes=processes, threads=threads
     )
@@ -125,6 +127,8 @@ def run(
             typer.echo(f"left out: {left_out} ({reason})", err=True)
         for sentence in experiment.differing:
             typer.echo(sentence, err=True)
+        if baselines and not experiment.job.baselines.ensemble:
+            typer.echo(NO_ENSEMBLE, err=True)
         experiment.submit()
         asked = ", ".join(f"{entry.site} ({entry.dataset})" for entry in experiment.job.roster)
         typer.echo(f"experiment {experiment.name} is offered to {asked}", err=True)

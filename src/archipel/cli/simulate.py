@@ -85,13 +85,14 @@ def simulate(
     os.environ.update(thread_variables(threads or WorkerLimits().threads))
     limits = worker_limits(threads=threads)
     from archipel.plans import draft, load_own, package
+    from archipel.plans.job_builder import NO_ENSEMBLE
     from archipel.plans.loading import own_line_named
     from archipel.simulation import simulate as run
     from archipel.simulation import train_pooled
     from archipel.simulation.scores import model_scores, scores
     from archipel.storage import disk_errors_named
     from archipel.tensors import joined
-    from archipel.vocabulary import BadInput, RosterEntry, RoundTerms, differing_values
+    from archipel.vocabulary import NO_KEY, BadInput, RosterEntry, RoundTerms, differing_values
 
     if out is not None and not os.access(out.parent, os.W_OK):
         raise BadInput(str(out.parent), "is not a folder that can be written to", "choose another place for --out")
@@ -110,13 +111,12 @@ def simulate(
         typer.echo(sentence, err=True)
     values = arguments(set_)
     start = _starting_model(start_from) if start_from is not None else None
-    nobody = "ed25519:" + "0" * 64
     drafted = draft(
         plan,
         entry=entry,
         experiment="simulation",
-        roster=[RosterEntry(site=site.name, identity_key=nobody, dataset="data") for site in specs],
-        server_key=nobody,
+        roster=[RosterEntry(site=site.name, identity_key=NO_KEY, dataset="data") for site in specs],
+        server_key=NO_KEY,
         terms=RoundTerms(rounds=rounds, quorum=len(specs), deadline_s=360_000, patience=read_patience(patience)),
         baselines=baselines,
         validation_fraction=validation_fraction,
@@ -125,8 +125,8 @@ def simulate(
         start_from=start,
         limits=limits,
     )
-    if baselines and drafted.job.local is not None:
-        typer.echo("no ensemble: a part of each local model stays at its site", err=True)
+    if baselines and not drafted.job.baselines.ensemble:
+        typer.echo(NO_ENSEMBLE, err=True)
     with (
         tempfile.TemporaryDirectory(prefix="archipel-simulation-") as place,
         plan_heard(),

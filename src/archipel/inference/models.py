@@ -16,6 +16,7 @@ from archipel.plans import Array, Context, PackagedPlan, Plan, derive_seed, draf
 from archipel.plans.files import plan_folder, trained_with
 from archipel.tensors import decode, schema_of
 from archipel.vocabulary import (
+    NO_KEY,
     BadInput,
     ErrorCode,
     Job,
@@ -31,7 +32,6 @@ from archipel.vocabulary.counting import pluralise
 LOCAL = "local"
 """The name of the one site of a job that is made for local data."""
 _SUFFIX = ".safetensors"
-_NO_KEY = "ed25519:" + "0" * 64
 Place = str | PathLike[str]
 
 
@@ -96,8 +96,8 @@ def open_models(
         entry=entry,
         class_name=plan_class,
         experiment=LOCAL,
-        roster=[RosterEntry(site=LOCAL, identity_key=_NO_KEY, dataset="data")],
-        server_key=_NO_KEY,
+        roster=[RosterEntry(site=LOCAL, identity_key=NO_KEY, dataset="data")],
+        server_key=NO_KEY,
         terms=RoundTerms(rounds=1, quorum=1),
         arguments={**trained, **asked},
     )

@@ -78,8 +78,8 @@ def predict(
     ``entry`` and ``plan_class`` say which class it is where there are several. **The plan is run**: use one that you
     trust. ``data`` is a folder in the format ``layout`` (by default detected) with its ``options`` and ``mapping``, or
     the file of a table. The truth may be missing: a table without the target's column, a folder of pictures, a
-    ``.npz`` file without ``y``. ``arguments`` are hyper-parameters, by
-    default those with which the downloaded model was trained, and where that is not known those of the plan.
+    ``.npz`` file without ``y``. ``arguments`` are hyper-parameters, by default those with which the downloaded model
+    was trained, and where that is not known those of the plan.
 
     ``out`` is a ``.csv`` file with one row per sample, or a ``.npz`` file with the columns as arrays, which may have
     any number of dimensions. A plan that segments writes volumes int16 on each image's own grid: it needs ``out``, a

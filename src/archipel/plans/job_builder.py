@@ -46,6 +46,10 @@ class ResearchersTerms(TypedDict, total=False):
     gpu: GpuTerms | None
 
 
+NO_ENSEMBLE = "no ensemble: a part of each local model stays at its site"
+"""What a researcher reads who asked for all baselines."""
+
+
 class Draft(NamedTuple):
     """A job with the plan and the tensor files that it names: the initial model, or its parts where it has several."""
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Self
 
 from archipel.plans import Plan, StartingModel, load_own, package
 from archipel.plans.imports import imports_of
-from archipel.plans.job_builder import draft
+from archipel.plans.job_builder import NO_ENSEMBLE, draft
 from archipel.researcher import packages
 from archipel.researcher.checked_terms import checked
 from archipel.researcher.connection import Connection
@@ -254,6 +254,8 @@ class Federation:
         )
         check_strategy(drafted.job)
         check_releases(drafted.job)
+        if baselines is True and not drafted.job.baselines.ensemble:
+            warnings.warn(NO_ENSEMBLE, stacklevel=2)
         return Experiment(self._connection, drafted.job, drafted, left_out, differing, lacking)
 
     def starting_model(self, start_from: StartFrom) -> StartingModel:

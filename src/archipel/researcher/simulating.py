@@ -6,19 +6,23 @@ import asyncio
 import shutil
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
 from archipel.data import DataMapping
 from archipel.plans import draft, load_own, package, read_starting_model
+from archipel.plans.job_builder import NO_ENSEMBLE
+from archipel.researcher.checked_terms import checked
 from archipel.researcher.federation import PlanPlace, plan_path
 from archipel.researcher.simulated import Simulation, round_line, utc_now
 from archipel.rounds import StageRecord
 from archipel.simulation import SimulatedSite, VirtualSites, simulated_sites
 from archipel.simulation import simulate as run_rounds
 from archipel.vocabulary import (
+    NO_KEY,
     BadInput,
     Baselines,
     Patience,
@@ -31,7 +35,6 @@ from archipel.vocabulary import (
 )
 
 T = TypeVar("T")
-_NO_KEY = "ed25519:" + "0" * 64
 
 
 def simulate(
@@ -102,8 +105,8 @@ def simulate(
     drafted = draft(
         path,
         experiment=name,
-        roster=[RosterEntry(site=site.name, identity_key=_NO_KEY, dataset="data") for site in found],
-        server_key=_NO_KEY,
+        roster=[RosterEntry(site=site.name, identity_key=NO_KEY, dataset="data") for site in found],
+        server_key=NO_KEY,
         seed=seed,
         class_name=class_name,
         entry=plan_entry,
@@ -111,13 +114,17 @@ def simulate(
         start_from=None if start_from is None else read_starting_model(Path(start_from)),
         title=title,
         description=description,
-        terms=RoundTerms(rounds=rounds, quorum=len(found), deadline_s=360_000, patience=patience),
+        terms=checked(
+            RoundTerms, {"rounds": rounds, "quorum": len(found), "deadline_s": 360_000, "patience": patience}
+        ),
         baselines=baselines,
         validation_fraction=validation_fraction,
         limits=limits or WorkerLimits(),
         strategy=strategy or StrategyTerms(),
         privacy=privacy or PrivacyTerms(),
     )
+    if baselines is True and not drafted.job.baselines.ensemble:
+        warnings.warn(NO_ENSEMBLE, stacklevel=2)
     tell = (_print if progress else _say_nothing) if isinstance(progress, bool) else progress
     closed: list[str] = []
 
@@ -145,8 +152,22 @@ def _finished(work: Coroutine[None, None, T]) -> T:
         asyncio.get_running_loop()
     except RuntimeError:
         return asyncio.run(work)
+    begun: Future[tuple[asyncio.AbstractEventLoop, asyncio.Task[T]]] = Future()
+
+    async def interruptible() -> T:
+        task = asyncio.ensure_future(work)
+        begun.set_result((asyncio.get_running_loop(), task))
+        return await task
+
     with ThreadPoolExecutor(1, "simulation") as thread:
-        return thread.submit(asyncio.run, work).result()
+        running = thread.submit(asyncio.run, interruptible())
+        try:
+            return running.result()
+        except KeyboardInterrupt:
+            # Else it would train to its end: the thread is waited for.
+            loop, task = begun.result()
+            loop.call_soon_threadsafe(task.cancel)
+            raise
 
 
 def _print(line: str) -> None:

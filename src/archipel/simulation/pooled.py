@@ -21,6 +21,7 @@ from archipel.simulation.experiment import simulate
 from archipel.simulation.sites import SimulatedSite
 from archipel.simulation.trainer import LOCAL_PART
 from archipel.vocabulary import (
+    NO_KEY,
     DataNeeds,
     MetricSum,
     RosterEntry,
@@ -33,7 +34,6 @@ from archipel.vocabulary import (
 )
 
 NAME = "pooled"
-_NO_KEY = "ed25519:" + "0" * 64
 _Key = tuple[str, str]
 
 
@@ -129,8 +129,8 @@ def train_pooled(
     drafted = draft(
         plan,
         experiment=NAME,
-        roster=[RosterEntry(site=NAME, identity_key=_NO_KEY, dataset="data")],
-        server_key=_NO_KEY,
+        roster=[RosterEntry(site=NAME, identity_key=NO_KEY, dataset="data")],
+        server_key=NO_KEY,
         terms=RoundTerms(rounds=rounds, quorum=1, deadline_s=360_000),
         validation_fraction=fraction,
         entry=entry,

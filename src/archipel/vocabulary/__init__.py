@@ -20,6 +20,7 @@ from archipel.vocabulary.errors import (
 from archipel.vocabulary.failures import EXCEPTION_CLASSES, Failure
 from archipel.vocabulary.gpus import GpuTerms
 from archipel.vocabulary.jobs import (
+    NO_KEY,
     Baselines,
     Job,
     OptimiserState,
@@ -59,6 +60,7 @@ from archipel.vocabulary.things import ErrorValue, Thing
 __all__ = [
     "ARRAY",
     "EXCEPTION_CLASSES",
+    "NO_KEY",
     "UNWATCHED",
     "UPDATE_FIELDS",
     "Actor",

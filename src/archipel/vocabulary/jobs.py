@@ -31,6 +31,8 @@ from archipel.vocabulary.schemas import TensorSchema
 from archipel.vocabulary.tasks import Arguments, TaskKey
 
 PublicKey = Annotated[str, StringConstraints(pattern=r"^ed25519:[0-9a-f]{64}$")]
+NO_KEY = "ed25519:" + "0" * 64
+"""Stands for the keys of server and sites in a job that nobody signs: in a simulation, and for data of one's own."""
 
 
 class Selection(Record):

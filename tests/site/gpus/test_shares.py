@@ -66,6 +66,19 @@ async def test_the_gpu_is_given_only_when_the_worker_before_has_ended() -> None:
     await claim
 
 
+async def test_an_end_that_failed_is_told_once_and_the_share_can_be_had_again() -> None:
+    class Stuck(Experiment):
+        async def _end(self) -> None:
+            raise OSError("not killed")
+
+    pool, first, second = shares("0"), Stuck(), Experiment()
+    await pool.claim(first, MIB)
+    pool.rest(first)
+    with pytest.raises(OSError, match="not killed"):
+        await pool.claim(second, MIB)
+    assert (await pool.claim(second, MIB)).name == "0"
+
+
 async def test_a_free_gpu_comes_before_one_with_a_frozen_worker_and_then_the_one_frozen_first() -> None:
     pool = shares("0", "1")
     first, second, third = Experiment(), Experiment(), Experiment()

@@ -45,9 +45,7 @@ _TURNS = (
     select(schema.events.c.kind)
     .where(
         schema.events.c.experiment == _NAMED,
-        schema.events.c.kind.in_(
-            (EventKind.ROUND_FAILED, EventKind.ROUND_COMMITTED, EventKind.STATE, EventKind.ENDING)
-        ),
+        schema.events.c.kind.in_(_TURN_KINDS),
     )
     .order_by(schema.events.c.seq.desc())
     .limit(bindparam("most"))

@@ -78,10 +78,13 @@ class Shares:
             if share.ending is not None:
                 # Its memory is free only when it has ended; it ends also when this task is cancelled.
                 await asyncio.shield(share.ending)
-                share.ending = None
         except BaseException:
             self.release(holder)
             raise
+        finally:
+            # An end that failed is told to the one who waited for it, and to nobody after.
+            if share.ending is not None and share.ending.done():
+                share.ending = None
         return share.gpu
 
     def resume(self, holder: Holder) -> bool:
