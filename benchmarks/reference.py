@@ -18,7 +18,7 @@ from typing import Any, Self
 
 import grpc
 
-from archipel.lab.processes import HOST, free_port
+from archipel.lab.ports import HOST, free_port
 from archipel.server.membership import Authority
 from archipel.server.state import ServerState
 from archipel.site.membership import tls_request

@@ -15,7 +15,7 @@ import pytest
 from exact_run import PLAN, SEED, write_data
 from memory_blobs import MemoryBlobStore
 
-from archipel.lab.processes import HOST, free_port
+from archipel.lab.ports import HOST, free_port
 from archipel.plans import Draft, draft, load
 from archipel.server import backup
 from archipel.server.experiments.service import Experiments

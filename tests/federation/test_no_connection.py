@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from archipel.lab.processes import HOST, free_port
+from archipel.lab.ports import HOST, free_port
 from archipel.server.membership.federation import ServerContext
 from archipel.server.state.folder import ServerState
 from archipel.server.state.settings import ServerSettings

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import pytest
 
 from archipel.governance import job_hash, record_hash
-from archipel.lab.processes import HOST, free_port
+from archipel.lab.ports import HOST, free_port
 from archipel.server.state.folder import ServerState
 from archipel.transport import (
     CHUNK,

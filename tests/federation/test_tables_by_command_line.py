@@ -23,7 +23,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from archipel.cli.main import app
-from archipel.lab.processes import Running, free_port
+from archipel.lab.ports import free_port
+from archipel.lab.processes import Running
 from archipel.server.membership.federation import ServerContext
 from archipel.server.state.folder import ServerState
 from archipel.vocabulary import ArchipelError

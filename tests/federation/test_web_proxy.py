@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from archipel.lab import LocalFederation
-from archipel.lab.processes import HOST, free_port
+from archipel.lab.ports import HOST, free_port
 from worlds.federation import World, write_table
 
 pytestmark = [

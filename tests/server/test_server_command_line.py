@@ -22,7 +22,7 @@ import pytest
 from archipel import __version__
 from archipel.cli import main
 from archipel.governance import JournalHead, sign_head
-from archipel.lab.processes import free_port
+from archipel.lab.ports import free_port
 from archipel.server.experiments import journal_heads
 from archipel.server.membership.federation import ServerContext
 from archipel.server.process import run

@@ -19,6 +19,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from archipel.governance import IdentityKey
+from archipel.lab.ports import free_port
 from archipel.server.experiments.service import Experiments
 from archipel.server.membership.federation import ServerContext
 from archipel.server.rest import RestContext, RestServer, create_app
@@ -61,7 +62,7 @@ class Server:
 
 
 def serving(folder: Path, name: str, clock: Clock) -> Iterator[Server]:
-    bound = socket.create_server(("127.0.0.1", 0))
+    bound = socket.create_server(("127.0.0.1", free_port()))
     settings = ServerSettings(name=name, hosts=("127.0.0.1", "localhost"), rest_port=bound.getsockname()[1])
     with ServerContext.create(ServerState(folder), settings, by=OLGA) as federation:
         context = RestContext(federation=federation, experiments=None, connected=tuple, changed=lambda: None, now=clock)
@@ -246,8 +247,7 @@ def test_a_site_does_not_change_its_federation(server: Server, other_server: Ser
 
 
 def test_a_server_that_is_not_there_is_named(server: Server, newcomer: StateFolder) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        url = f"https://127.0.0.1:{free.getsockname()[1]}"
+    url = f"https://127.0.0.1:{free_port()}"
     refused(newcomer, server.token(url=url), ErrorCode.LOST, f"server {url}: cannot be reached; check the address")
 
 
@@ -314,8 +314,7 @@ def tinyproxy(tmp_path: Path) -> Iterator[Callable[[str], str]]:
     started: list[subprocess.Popen[bytes]] = []
 
     def start(extra: str = "") -> str:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
+        port = free_port()
         config = tmp_path / "tinyproxy.conf"
         config.write_text(
             f'Port {port}\nListen 127.0.0.1\nTimeout 30\nMaxClients 10\nLogFile "{tmp_path / "proxy.log"}"\n'
@@ -355,8 +354,7 @@ def test_a_proxy_that_forbids_the_way_is_named(
 
 
 def test_a_proxy_that_is_not_there_is_named(server: Server, newcomer: StateFolder) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        proxy = f"http://127.0.0.1:{free.getsockname()[1]}"
+    proxy = f"http://127.0.0.1:{free_port()}"
     refused(newcomer, server.token(), ErrorCode.LOST, f"cannot be reached through proxy {proxy}", proxy)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from archipel.lab.ports import free_port
 from archipel.transport.service import check_port
 from archipel.transport.wakeup import FOLDER, Wakeup, wake
 from archipel.transport.wakeup import _address as socket_address
@@ -174,8 +175,8 @@ async def test_a_follower_of_root_breaks_nothing_for_the_account_of_the_agent() 
 
 
 def test_a_taken_port_is_named_and_a_free_one_is_left_free() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    port = free_port()
+    with socket.create_server(("127.0.0.1", port)):
         with pytest.raises(ArchipelError) as caught:
             check_port("127.0.0.1", port)
         assert caught.value.code is ErrorCode.PORT_IN_USE

@@ -16,7 +16,7 @@ import httpx
 import numpy as np
 
 from archipel.lab import LocalFederation
-from archipel.lab.processes import HOST
+from archipel.lab.ports import HOST
 from archipel.plans import draft
 from archipel.tensors import blob_hash
 from archipel.vocabulary import Job, RosterEntry, RoundTerms

@@ -19,7 +19,7 @@ from cryptography.x509.oid import NameOID
 from sqlalchemy import update
 
 from archipel.governance import IdentityKey, canonical, job_hash
-from archipel.lab.processes import free_port
+from archipel.lab.ports import free_port
 from archipel.server.experiments.contract import ExperimentService
 from archipel.server.experiments.experiment_store import SqlExperimentStore
 from archipel.server.experiments.records import ExperimentRecords

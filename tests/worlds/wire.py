@@ -8,7 +8,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 
-from archipel.lab.processes import HOST, free_port
+from archipel.lab.ports import HOST, free_port
 
 
 @dataclass

@@ -4,6 +4,7 @@ It acts as every person of a federation (operator, data managers, researcher) th
 the command line calls. Nothing in it is used by a deployed server or site.
 """
 
-from archipel.lab.processes import LocalFederation, LocalSite, free_port
+from archipel.lab.ports import HOST, free_port
+from archipel.lab.processes import LocalFederation, LocalSite
 
-__all__ = ["LocalFederation", "LocalSite", "free_port"]
+__all__ = ["HOST", "LocalFederation", "LocalSite", "free_port"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ from typing import Any, Self
 import httpx
 
 from archipel.data import DataMapping
+from archipel.lab.ports import HOST, free_port
 from archipel.server.membership import ServerContext as ServerFederation
 from archipel.server.state import ServerSettings, ServerState
 from archipel.site.approval import offers
@@ -27,15 +27,7 @@ from archipel.site.services import approvals, datasets
 from archipel.site.state import SandboxRule, StateFolder
 from archipel.vocabulary import Actor, ArchipelError, ErrorCode, NotFound
 
-HOST = "127.0.0.1"
 START_S = 60.0
-
-
-def free_port() -> int:
-    """A port of 127.0.0.1 that is free now."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass
