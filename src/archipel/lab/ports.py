@@ -1,9 +1,8 @@
 """Ports of 127.0.0.1 that no other program takes between the choice of a number and its use.
 
-A port that the kernel chooses for a bind to 0 lies in the range from which outgoing connections take theirs
-(``ip_local_port_range``), so any connection of any process may have it a moment later. Ports chosen here lie below that
-range, and a process that has chosen one holds an abstract Unix socket with the port in its name until it ends (Linux,
-unix(7)): two processes never choose the same port.
+A port that the kernel chooses for a bind to 0 is one that an outgoing connection of any process may have a moment later
+(``ip_local_port_range``). Ports chosen here are below that range, and a process that has chosen one holds an abstract
+Unix socket with the port in its name until it ends (Linux, unix(7)): two processes never choose the same port.
 """
 
 from __future__ import annotations
