@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
@@ -15,11 +17,15 @@ import pytest
 from archipel.governance import JournalHead, record_hash, sign_head
 from archipel.site.membership.certificates import credentials
 from archipel.tensors import blob_hash, decode, encode
-from archipel.transport import CHUNK, FetchStart, UploadStart
-from archipel.transport.channel import Uplink
+from archipel.transport import CHUNK, UploadStart
+from archipel.transport.bulk_requests import upload_head
+from archipel.transport.bulk_site import BulkClient
+from archipel.transport.dialling import dial
 from archipel.transport.service import SERVICE
+from archipel.transport.tls import site_tls
 from archipel.vocabulary import ArchipelError, ErrorCode, Job, MetricSum, Task, TaskKind, Update
 from worlds.federation import World, wait
+from worlds.sites_port import answer, fetched
 
 pytestmark = pytest.mark.processes
 TERMS = {"rounds": 1, "quorum": 2, "deadline_s": 60, "grace_s": 60}
@@ -34,9 +40,8 @@ class Attacker:
         self.state = world.lab.sites["site-b"].state()
         self.keys = credentials(self.state.keys)
 
-    def uplink(self) -> Uplink:
-        address = self.state.joined().grpc
-        return Uplink(address, key=self.keys.key, certificate=self.keys.certificate, authority=self.keys.authority)
+    def connection(self) -> ssl.SSLSocket:
+        return dial(self.state.joined().grpc, "", site_tls(self.keys.key, self.keys.certificate, self.keys.authority))
 
     def tensor_file(self, value: float = 1.0) -> bytes:
         elements = self.job.tensors.tensors[0].shape[0]
@@ -54,16 +59,25 @@ class Attacker:
         )
         return made.model_copy(update=changes)
 
-    def send(self, update: Update, tensor_file: bytes, offset: int = 0, head: dict[str, Any] | None = None) -> None:
-        async def go() -> None:
-            async def chunks() -> AsyncIterator[bytes]:
-                for start in range(0, len(tensor_file), CHUNK):
-                    yield tensor_file[start : start + CHUNK]
-
-            async with self.uplink() as uplink:
-                await uplink.upload(UploadStart(update=update, offset=offset, head=head), chunks())
-
-        asyncio.run(asyncio.wait_for(go(), 30))
+    def send(
+        self,
+        update: Update,
+        body: bytes,
+        offset: int = 0,
+        head: dict[str, Any] | None = None,
+        announced: int | None = None,
+    ) -> None:
+        """Send these bytes behind the update's record, whatever it says of them. Raises what the server answers."""
+        record = UploadStart(update=update, offset=offset, head=head).model_dump_json().encode()
+        size = len(body) if announced is None else announced
+        with self.connection() as connection:
+            try:
+                connection.sendall(upload_head("server", len(record), size, waits=False) + record + body)
+                _, error = answer(connection)
+            except OSError as broken:
+                raise ArchipelError("connection", str(broken), "", code=ErrorCode.LOST) from broken
+        if error is not None:
+            raise error
 
     def refused(self, update: Update, tensor_file: bytes, *codes: ErrorCode, **more: Any) -> None:
         """Sent again when the connection broke, as a site does: an answer that comes early may get lost."""
@@ -147,25 +161,15 @@ def test_a_flood_of_bytes_is_cut_at_the_size_of_the_model(world: World) -> None:
         tensor_file = attacker.tensor_file()
         spool = world.lab.folder / "server" / "spool"
 
-        async def flood() -> int:
-            sent = 0
-
-            async def chunks() -> AsyncIterator[bytes]:
-                nonlocal sent
-                while True:
-                    sent += CHUNK
-                    yield bytes(CHUNK)
-
-            async with attacker.uplink() as uplink:
-                with pytest.raises(ArchipelError) as caught:
-                    await asyncio.wait_for(
-                        uplink.upload(UploadStart(update=attacker.update(tensor_file)), chunks()), 30
-                    )
-                # A flooded transport may break before the refusal gets through.
-                assert caught.value.code in (ErrorCode.BAD_UPDATE, ErrorCode.LOST)
-            return sent
-
-        asyncio.run(flood())
+        update = attacker.update(tensor_file)
+        attacker.refused(update, bytes(CHUNK), ErrorCode.BAD_UPDATE, announced=2**50)
+        # What follows an update of the right length is not read as a part of it.
+        record = UploadStart(update=update).model_dump_json().encode()
+        with attacker.connection() as connection:
+            connection.sendall(upload_head("server", len(record), len(tensor_file), waits=False) + record)
+            with contextlib.suppress(OSError):
+                for _ in range(64):
+                    connection.sendall(bytes(CHUNK))
         assert sum(path.stat().st_size for path in spool.iterdir()) < len(tensor_file) * 3
 
 
@@ -174,15 +178,19 @@ def test_blobs_of_others_are_not_given_out(world: World) -> None:
     world.lab.sites["site-a"].approve("not-approved-here")
     with attacking(world) as attacker:
 
-        async def fetch(blob: str) -> bytes:
-            async with attacker.uplink() as uplink:
-                return b"".join([chunk async for chunk in uplink.fetch(blob)])
+        def fetch(blob: str) -> bytes:
+            keys = attacker.keys
+            client = BulkClient(attacker.state.joined().grpc, **keys._asdict())
+            try:
+                return asyncio.run(fetched(client, blob))
+            finally:
+                client.close()
 
-        assert decode(asyncio.run(fetch(attacker.job.initial_model)))
-        assert asyncio.run(fetch(secret.plan.hash))
+        assert decode(fetch(attacker.job.initial_model))
+        assert fetch(secret.plan.hash)
         for blob in (secret.initial_model, "blake3:" + "0" * 64):
             with pytest.raises(ArchipelError) as caught:
-                asyncio.run(fetch(blob))
+                fetch(blob)
             assert caught.value.code is ErrorCode.NOT_FOUND
     world.do("not-approved-here", "cancel")
 
@@ -294,8 +302,6 @@ def test_a_start_that_is_no_start_is_refused(world: World) -> None:
                 pass
             return await asyncio.wait_for(upload.code(), 20)
 
-    for messages in ([], [b"nothing"], [FetchStart(hash="blake3:" + "0" * 64).model_dump_json().encode()]):
-        assert asyncio.run(call("Upload", *messages)) is grpc.StatusCode.FAILED_PRECONDITION
-    for method in ("Offset", "Renew", "Fetch"):
+    for method in ("Offset", "Renew"):
         assert asyncio.run(call(method, b"{}")) is grpc.StatusCode.FAILED_PRECONDITION
     attacker.state.close()

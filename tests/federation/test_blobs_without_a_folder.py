@@ -20,7 +20,7 @@ from archipel.plans import Draft, draft, load
 from archipel.server import backup
 from archipel.server.experiments.service import Experiments
 from archipel.server.membership.federation import ServerContext
-from archipel.server.rest import RestContext, RestServer, create_app, listen
+from archipel.server.rest import RestContext, RestServer, create_app
 from archipel.server.sites.servicer import FederationServicer
 from archipel.server.state.folder import ServerState
 from archipel.server.state.settings import ServerSettings
@@ -34,7 +34,8 @@ from archipel.site.services import approvals, datasets
 from archipel.site.state.folder import StateFolder
 from archipel.storage import BlobStore
 from archipel.tensors import blob_hash
-from archipel.transport import start_grpc_server
+from archipel.transport import sites_port
+from archipel.transport.listening import listen
 from archipel.vocabulary import NotFound, RosterEntry, RoundTerms
 from archipel.vocabulary.actor import Actor
 from worlds.people import OLGA
@@ -63,31 +64,31 @@ async def served(federation: ServerContext) -> AsyncIterator[None]:
     """The server of a federation, in this process."""
     state, settings = federation.state, federation.settings
     experiments = Experiments(federation)
-    grpc, _ = await start_grpc_server(
+    async with sites_port(
         FederationServicer(experiments),
         host=settings.grpc_host,
         port=settings.grpc_port,
         key=state.tls_key.read_bytes(),
         certificate=state.tls_certificate.read_bytes(),
         authority=state.ca_certificate.read_bytes(),
-    )
-    context = RestContext(
-        federation=federation,
-        experiments=experiments,
-        connected=lambda: set(experiments.hub.streams),
-        changed=lambda: None,
-    )
-    rest = RestServer(
-        create_app(context), state, listen(settings.rest_host, settings.rest_port, "rest_port"), federation.limits
-    )
-    await experiments.start()
-    await rest.start()
-    try:
-        yield
-    finally:
-        await rest.stop()
-        await grpc.stop(1.0)
-        await experiments.stop()
+        folder=state.root / "port",
+    ):
+        context = RestContext(
+            federation=federation,
+            experiments=experiments,
+            connected=lambda: set(experiments.hub.streams),
+            changed=lambda: None,
+        )
+        rest = RestServer(
+            create_app(context), state, listen(settings.rest_host, settings.rest_port, "rest_port"), federation.limits
+        )
+        await experiments.start()
+        await rest.start()
+        try:
+            yield
+        finally:
+            await rest.stop()
+            await experiments.stop()
 
 
 @contextlib.asynccontextmanager

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -13,12 +15,13 @@ from archipel.governance import job_hash, record_hash
 from archipel.lab.ports import HOST, free_port
 from archipel.server.state.folder import ServerState
 from archipel.transport import (
-    CHUNK,
     FetchStart,
     FromSite,
     Heartbeat,
     Hello,
+    Incoming,
     Offset,
+    Outgoing,
     Peer,
     RenewRequest,
     Send,
@@ -26,7 +29,7 @@ from archipel.transport import (
     TaskOffer,
     UploadStart,
     Welcome,
-    start_grpc_server,
+    sites_port,
 )
 from archipel.vocabulary import ErrorCode, NotFound, Task, TaskKey, TaskKind, TrainingPass, Update
 from worlds.federation import SITES, World
@@ -58,13 +61,14 @@ class ScriptedServer:
                 case TaskFailedMessage():
                     await self.failures.put(message)
 
-    async def fetch(self, peer: Peer, start: FetchStart) -> AsyncIterator[bytes]:
+    async def fetch(self, peer: Peer, start: FetchStart, outgoing: Outgoing) -> None:
         data = self.blobs[start.hash]
-        for position in range(start.offset, len(data), CHUNK):
-            yield data[position : position + CHUNK]
+        await outgoing.send(io.BytesIO(data), len(data))
 
-    async def upload(self, peer: Peer, start: UploadStart, chunks: AsyncIterator[bytes]) -> None:
-        await self.updates.put((start.update, b"".join([chunk async for chunk in chunks])))
+    async def upload(self, peer: Peer, start: UploadStart, incoming: Incoming) -> None:
+        came = bytearray()
+        await incoming.receive(lambda piece: came.extend(piece))
+        await self.updates.put((start.update, bytes(came)))
 
     async def offset(self, peer: Peer, start: UploadStart) -> Offset:
         return Offset(offset=0)
@@ -73,7 +77,9 @@ class ScriptedServer:
         raise NotFound("renewal", "is not part of this script", "ask the real server")
 
 
-def test_the_same_task_twice_is_answered_with_the_same_bytes_and_another_under_its_key_is_refused(world: World) -> None:
+def test_the_same_task_twice_is_answered_with_the_same_bytes_and_another_under_its_key_is_refused(
+    world: World, tmp_path: Path
+) -> None:
     job = world.submit("twice")
     state = ServerState(world.lab.folder / "server")
     blob = job.initial_model.removeprefix("blake3:")
@@ -92,15 +98,15 @@ def test_the_same_task_twice_is_answered_with_the_same_bytes_and_another_under_i
                 return await asyncio.wait_for(server.updates.get(), 1)
 
     async def script() -> None:
-        listening, _ = await start_grpc_server(
+        async with sites_port(
             server,
             host=HOST,
             port=wire.target,
             key=state.tls_key.read_bytes(),
             certificate=state.tls_certificate.read_bytes(),
             authority=state.ca_certificate.read_bytes(),
-        )
-        try:
+            folder=tmp_path,
+        ):
             async with asyncio.timeout(60):
                 wire.cut()
                 send = await server.talk.get()
@@ -125,8 +131,6 @@ def test_the_same_task_twice_is_answered_with_the_same_bytes_and_another_under_i
                 assert await asked_again(send, task) == first
                 while not server.failures.empty():
                     assert server.failures.get_nowait().failure.code is ErrorCode.REPLAYED
-        finally:
-            await listening.stop(None)
 
     try:
         asyncio.run(script())

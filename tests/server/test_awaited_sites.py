@@ -26,7 +26,7 @@ def test_a_site_is_lost_since_its_stream_ended_or_since_the_server_began() -> No
     began = fleet.absent_since("berlin")
     assert began is not None and before <= began <= time.monotonic()
     assert fleet.absent_since("berlin") == began, "it does not grow while nothing happens"
-    first, second = Stream(Peer("berlin", "1", ""), hear), Stream(Peer("berlin", "1", ""), hear)
+    first, second = Stream(Peer("berlin", "1"), hear), Stream(Peer("berlin", "1"), hear)
     hub.attach(first)
     assert fleet.absent_since("berlin") is None
     hub.attach(second)

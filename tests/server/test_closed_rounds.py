@@ -149,7 +149,7 @@ async def test_a_site_that_approves_while_it_is_connected_gets_the_last_round_th
     async def send(message: FromServer) -> None:
         said.append(message)
 
-    experiments.hub.attach(hub.Stream(Peer("berlin", "1", ""), send))
+    experiments.hub.attach(hub.Stream(Peer("berlin", "1"), send))
     draft = Approval(
         experiment="first", site="berlin", job_hash=kept.job_hash, cohort_hash="sha256:" + "0" * 64, approved_at="now"
     )

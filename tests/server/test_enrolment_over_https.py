@@ -25,7 +25,7 @@ from archipel.transport.enrolment import (
     authority_fingerprint,
     proof_message,
 )
-from archipel.transport.service import site_of_certificate
+from archipel.transport.peers import peer_of_pem
 from archipel.vocabulary import ArchipelError, ErrorCode
 from worlds.people import OLGA
 from worlds.server import Applicant, Served, make_server
@@ -56,9 +56,9 @@ async def test_a_site_that_knows_only_the_token_ends_with_a_certificate_of_that_
     reply = EnrolmentReply.model_validate(answer.json())
     assert reply.ca == ca
     assert (reply.server_key, reply.federation) == (served.federation.identity.public, "north sea")
-    name, serial = site_of_certificate(reply.certificate.encode())
-    assert name == "berlin"
-    assert served.federation.registry.site_of_serial(serial) == "berlin"
+    peer = peer_of_pem(reply.certificate.encode())
+    assert peer.site == "berlin"
+    assert served.federation.registry.site_of_serial(peer.serial) == "berlin"
     assert served.federation.registry.site("berlin").identity_key == site.identity.public
     certificate = x509.load_pem_x509_certificate(reply.certificate.encode())
     assert certificate.public_key() == site.tls.public_key()

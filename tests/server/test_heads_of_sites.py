@@ -42,7 +42,7 @@ class Site:
 
     def hello(self, head: JournalHead) -> None:
         said = Hello(site="berlin", version="0", time="", head=head.model_dump(mode="json"))
-        self.wire._note_hello(Peer("berlin", "1", ""), said)
+        self.wire._note_hello(Peer("berlin", "1"), said)
 
     async def upload(self, head: JournalHead) -> None:
         await self.wire._hear_head("berlin", head.model_dump(mode="json"))
@@ -118,7 +118,7 @@ class Heard:
 
     def __init__(self, site: Site) -> None:
         self.site, self.said = site, []  # type: ignore[var-annotated]
-        self.stream = Stream(Peer("berlin", "1", ""), self._hear)
+        self.stream = Stream(Peer("berlin", "1"), self._hear)
 
     async def _hear(self, message) -> None:  # type: ignore[no-untyped-def]
         self.said.append(message)
@@ -189,7 +189,7 @@ def hello(site: Site, head: JournalHead | None) -> bool | None:
         site="berlin", version="0", time="", head=site.head(1).model_dump(mode="json"),
         attested=head.model_dump(mode="json") if head else None,
     )  # fmt: skip
-    return site.wire._note_hello(Peer("berlin", "1", ""), said)
+    return site.wire._note_hello(Peer("berlin", "1"), said)
 
 
 async def test_a_server_whose_own_journal_lost_what_a_site_was_shown_says_so_once(federation, enrolled) -> None:  # type: ignore[no-untyped-def]
@@ -243,11 +243,11 @@ async def test_a_stream_that_ends_leaves_no_error_unread(federation, enrolled, c
     unread: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: unread.append(context))
     for is_closed in (False, True):
-        stream = Stream(Peer("berlin", "1", ""), send)
+        stream = Stream(Peer("berlin", "1"), send)
         if is_closed:
             stream.closed.set()
         await site.wire._listen(stream, nothing(), 5.0)
-    listening = asyncio.create_task(site.wire._listen(Stream(Peer("berlin", "1", ""), send), EndsWhenCancelled(), 60.0))
+    listening = asyncio.create_task(site.wire._listen(Stream(Peer("berlin", "1"), send), EndsWhenCancelled(), 60.0))
     await asyncio.sleep(0.01)
     listening.cancel()
     await asyncio.gather(listening, return_exceptions=True)

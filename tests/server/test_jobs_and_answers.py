@@ -130,7 +130,7 @@ async def test_an_answer_with_a_head_takes_a_receipt_and_one_with_a_strangers_is
     async def send(message: FromServer) -> None:
         said.append(message)
 
-    stream = hub.Stream(Peer("berlin", "1", ""), send)
+    stream = hub.Stream(Peer("berlin", "1"), send)
     unsigned = JournalHead(owner="berlin", number=7, hash="sha256:" + "1" * 64, at="")
     for key in (IdentityKey.generate(), enrolled.identity):
         shown = sign_head(key, unsigned).model_dump(mode="json")
@@ -221,7 +221,7 @@ async def test_a_site_that_takes_no_message_is_let_go() -> None:
     async def never(_: Any) -> None:
         await asyncio.Event().wait()
 
-    stream = hub.Stream(Peer("berlin", "1", ""), never, message_s=0.01)
+    stream = hub.Stream(Peer("berlin", "1"), never, message_s=0.01)
     async with asyncio.timeout(20):
         await stream.send(hub.TaskWithdrawn.model_validate({"key": {"experiment": "first", "round": 1}, "reason": ""}))
     assert stream.closed.is_set()

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from archipel.server.membership.federation import ServerContext
 from archipel.server.membership.registry import DatasetSummary
-from archipel.transport.service import site_of_certificate
+from archipel.transport.peers import Peer, peer_of_pem
 from archipel.vocabulary import ArchipelError, BadInput, Conflict, NotFound, StorageFull
 from worlds.people import OLGA
 from worlds.server import Applicant, make_server
@@ -52,7 +52,7 @@ def test_a_sites_certificate_and_the_servers_make_a_mutual_tls_connection(
     client.load_cert_chain(tmp_path / "tls.pem", tmp_path / "tls.key")
     ours, _ = handshake(server, client)
     shown = ssl.DER_cert_to_PEM_cert(ours.getpeercert(binary_form=True)).encode()
-    assert site_of_certificate(shown) == ("berlin", renewed.serial)
+    assert peer_of_pem(shown) == Peer("berlin", renewed.serial)
 
 
 def test_a_certificate_of_another_federation_does_not_connect(
@@ -74,7 +74,7 @@ def test_a_certificate_of_another_federation_does_not_connect(
 
 
 def test_the_servers_own_certificate_is_no_sites(federation: ServerContext) -> None:
-    _, serial = site_of_certificate(federation.state.tls_certificate.read_bytes())
+    serial = peer_of_pem(federation.state.tls_certificate.read_bytes()).serial
     assert federation.registry.site_of_serial(serial) is None
 
 
@@ -139,7 +139,7 @@ def test_names_come_from_the_registry_and_never_from_the_request(
     )
     signed = federation.registry.renew("berlin", hostile.public_bytes(serialization.Encoding.PEM).decode())
     certificate = x509.load_pem_x509_certificate(signed.pem.encode())
-    assert site_of_certificate(signed.pem.encode())[0] == "berlin"
+    assert peer_of_pem(signed.pem.encode()).site == "berlin"
     assert not certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
 
 

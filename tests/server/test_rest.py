@@ -16,11 +16,12 @@ from structlog.testing import capture_logs
 
 from archipel.governance import SERVER_JOURNAL, JournalHead
 from archipel.server.membership.federation import ServerContext
-from archipel.server.rest import bodies, listen
+from archipel.server.rest import bodies
 from archipel.server.rest.limits import LONGEST_BODY, LONGEST_OTHER
 from archipel.server.rest.problems import status_of
 from archipel.tensors import blob_hash
 from archipel.transport.enrolment import ENROLMENT_HEADER, JoinToken
+from archipel.transport.listening import listen
 from archipel.transport.rest import Interrupted, StateChanged
 from archipel.vocabulary import ArchipelError, ErrorCode, StorageFull
 from archipel.vocabulary.documents import parsed

@@ -17,7 +17,7 @@ from structlog.testing import capture_logs
 from test_rest import submitted
 
 from archipel.server.membership.federation import ServerContext
-from archipel.server.rest.connections import Connection, Connections, to_close
+from archipel.transport.connections import Connection, Connections, to_close
 from archipel.transport.enrolment import ENROLMENT_HEADER
 from archipel.transport.rest import Interrupted
 from worlds.people import OLGA

@@ -50,7 +50,7 @@ def test_a_certificate_under_the_same_name_is_not_admitted(
     federation: ServerContext, south: ServerContext, enrolled: Applicant
 ) -> None:
     (certificate,) = federation.registry.certificates()
-    peer = Peer("berlin", certificate.serial, "127.0.0.1")
+    peer = Peer("berlin", certificate.serial)
     FederationServicer(Experiments(federation)).admit(peer)
     with pytest.raises(NotPermitted, match=f"certificate {certificate.serial} of berlin"):
         FederationServicer(Experiments(south)).admit(peer)

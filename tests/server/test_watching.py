@@ -34,7 +34,7 @@ class Wire:
 
 async def test_an_error_in_one_look_is_logged_and_the_next_look_cuts() -> None:
     bell, wire = Bell(), Wire()
-    watching = asyncio.create_task(process._watch(bell, wire, 0.0))  # type: ignore[arg-type]
+    watching = asyncio.create_task(process._watch(bell, wire.cut_revoked, 0.0))  # type: ignore[arg-type]
     for looks in (2, 3):
         bell.rung.put_nowait(None)
         await asyncio.wait_for(wire.looked.get(), 10)

@@ -139,7 +139,7 @@ class Line:
         self.wire = FederationServicer(Experiments(server.federation))
 
     async def renew(self, request: RenewRequest) -> str:
-        return await self.wire.renew(Peer("charite", "0", "here"), request)
+        return await self.wire.renew(Peer("charite", "0"), request)
 
 
 async def test_a_renewal_keeps_the_identity_and_makes_a_new_tls_key(server: Server, newcomer: StateFolder) -> None:

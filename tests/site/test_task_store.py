@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from io import FileIO
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,7 @@ from archipel.tasks.handling import Idempotent, WaitForSpace, no_waiting
 from archipel.tensors import blob_hash
 from archipel.transport import UploadStart
 from archipel.vocabulary import (
+    ArchipelError,
     Conflict,
     ErrorCode,
     Failure,
@@ -204,10 +205,12 @@ class Ends:
     def __init__(self, bench: Bench) -> None:
         self.bench = bench
 
-    async def upload(self, _: UploadStart, chunks: AsyncIterator[bytes]) -> None:
+    async def upload(self, _: UploadStart, file: FileIO) -> None:
         self.bench.close(self.bench.task(), named=True)
-        async for _ in chunks:
-            pass
+        raise ArchipelError("connection", "broke", "it is tried again", code=ErrorCode.LOST)
+
+    async def pause(self) -> None:
+        """Try again at once."""
 
 
 async def test_a_second_delivery_that_meets_the_end_of_its_round_is_over_too(bench: Bench) -> None:

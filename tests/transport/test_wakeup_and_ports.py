@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from archipel.lab.ports import free_port
-from archipel.transport.service import check_port
+from archipel.transport.listening import listen
 from archipel.transport.wakeup import FOLDER, Wakeup, wake
 from archipel.transport.wakeup import _address as socket_address
 from archipel.vocabulary import ArchipelError, ErrorCode
@@ -174,12 +174,11 @@ async def test_a_follower_of_root_breaks_nothing_for_the_account_of_the_agent() 
             follower.close()
 
 
-def test_a_taken_port_is_named_and_a_free_one_is_left_free() -> None:
+def test_a_taken_port_is_named() -> None:
     port = free_port()
     with socket.create_server(("127.0.0.1", port)):
         with pytest.raises(ArchipelError) as caught:
-            check_port("127.0.0.1", port)
+            listen("127.0.0.1", port, "grpc_port")
         assert caught.value.code is ErrorCode.PORT_IN_USE
         assert str(port) in caught.value.thing and "server.toml" in caught.value.remedy
-    check_port("127.0.0.1", port)
-    socket.create_server(("127.0.0.1", port)).close()
+    listen("127.0.0.1", port, "grpc_port").close()

@@ -24,12 +24,13 @@ from archipel.server.experiments.contract import ExperimentService
 from archipel.server.experiments.experiment_store import SqlExperimentStore
 from archipel.server.experiments.records import ExperimentRecords
 from archipel.server.membership.federation import ServerContext
-from archipel.server.rest import RestContext, RestServer, create_app, listen
+from archipel.server.rest import RestContext, RestServer, create_app
 from archipel.server.state import schema
 from archipel.server.state.folder import ServerState
 from archipel.server.state.settings import ServerSettings
 from archipel.tensors import Arrays, encode, schema_of
 from archipel.transport.enrolment import EnrolmentRequest, JoinToken, proof_message
+from archipel.transport.listening import listen
 from archipel.vocabulary import Job, StrategyTerms
 from worlds.memory_experiments import MemoryExperiments
 from worlds.people import OLGA

@@ -7,16 +7,19 @@ import contextlib
 import os
 import resource
 import signal
+import socket
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
 import structlog
 
 from archipel.server.experiments import Experiments
 from archipel.server.membership import ServerContext
-from archipel.server.rest import RestContext, RestServer, create_app, end_unused, listen
+from archipel.server.rest import RestContext, RestServer, create_app, end_unused
 from archipel.server.sites import FederationServicer, announcing, presence
 from archipel.server.state import ServerState
-from archipel.transport import process_memory, start_grpc_server
+from archipel.transport import SitesPort, process_memory, sites_port
+from archipel.transport.listening import listen
 from archipel.transport.wakeup import Wakeup, wake
 
 _log = structlog.get_logger("archipel.server")
@@ -39,19 +42,31 @@ def open_all_there_are() -> None:
 
 async def _serve(federation: ServerContext) -> None:
     state, settings = federation.state, federation.settings
-    last = announcing.newest(federation.database)
     federation.authority.ensure_server_certificate(state, settings.hosts, datetime.now(UTC))
     bound = listen(settings.rest_host, settings.rest_port, "rest_port")
     experiments = Experiments(federation)
     wire = FederationServicer(experiments)
-    grpc, _ = await start_grpc_server(
+    async with sites_port(
         wire,
         host=settings.grpc_host,
         port=settings.grpc_port,
         key=state.tls_key.read_bytes(),
         certificate=state.tls_certificate.read_bytes(),
         authority=state.ca_certificate.read_bytes(),
-    )
+        folder=state.root / "port",
+        silence_s=federation.limits.upload_s,
+    ) as port:
+        await _serve_on(federation, experiments, wire, bound, port)
+
+
+async def _serve_on(
+    federation: ServerContext,
+    experiments: Experiments,
+    wire: FederationServicer,
+    bound: socket.socket,
+    port: SitesPort,
+) -> None:
+    state, settings, last = federation.state, federation.settings, announcing.newest(federation.database)
     context = RestContext(
         federation=federation,
         experiments=experiments,
@@ -67,8 +82,13 @@ async def _serve(federation: ServerContext) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     await experiments.start()
     await rest.start()
+
+    async def cut_revoked() -> None:
+        await wire.cut_revoked()
+        port.bulk.cut_revoked()
+
     beside = [
-        asyncio.create_task(_watch(bell, wire, federation.limits.revoked_retry_s)),
+        asyncio.create_task(_watch(bell, cut_revoked, federation.limits.revoked_retry_s)),
         asyncio.create_task(
             presence.follow(state, federation.registry, federation.limits, lambda: set(experiments.hub.streams))
         ),
@@ -83,12 +103,11 @@ async def _serve(federation: ServerContext) -> None:
         with contextlib.suppress(asyncio.CancelledError):
             await task
     await rest.stop()
-    await grpc.stop(1.0)
     await experiments.stop()
     bell.close()
 
 
-async def _watch(bell: Wakeup, wire: FederationServicer, retry_s: float) -> None:
+async def _watch(bell: Wakeup, cut_revoked: Callable[[], Awaitable[None]], retry_s: float) -> None:
     """Act on what another process or a REST call changed: connections with a revoked certificate are closed.
 
     A check that fails now (a full disk, say) is repeated later.
@@ -97,7 +116,7 @@ async def _watch(bell: Wakeup, wire: FederationServicer, retry_s: float) -> None
     while True:
         await (asyncio.sleep(retry_s) if again else bell.wait())
         try:
-            await wire.cut_revoked()
+            await cut_revoked()
             again = False
         except Exception as error:
             _log.error("could not check for revoked certificates", error=str(error), exc_info=error)

@@ -1,14 +1,15 @@
-"""How records and tensor files cross the network: gRPC with mutual TLS, one control stream per site, raw chunks for
-blobs.
+"""How records and tensor files cross the network: one port, gRPC with a control stream for each site, and connections
+of their own for models and updates, all with mutual TLS.
 
 It knows records, bytes and certificates; it decides nothing: the server's and the site's packages act on the
 messages. Records travel as JSON with a schema (docs/decisions/0002), tensor files as raw bytes.
 """
 
+from archipel.transport.bulk_service import Incoming, Outgoing
+from archipel.transport.bulk_site import Download
 from archipel.transport.channel import Uplink
 from archipel.transport.messages import (
     CHUNK,
-    SMALLEST,
     AnswerMessage,
     DatasetsMessage,
     DatasetSummary,
@@ -32,18 +33,19 @@ from archipel.transport.messages import (
     TaskWithdrawn,
     UploadStart,
     Welcome,
-    message_size,
 )
-from archipel.transport.service import FederationService, Peer, Send, start_grpc_server
+from archipel.transport.peers import Peer
+from archipel.transport.port import SitesPort, sites_port
+from archipel.transport.service import FederationService, Send
 
 __all__ = [
     "CHUNK",
-    "SMALLEST",
     "AnswerMessage",
     "DatasetSummary",
     "DatasetsMessage",
     "DetailMessage",
     "DisclosedColumn",
+    "Download",
     "EndedMessage",
     "FederationService",
     "FetchStart",
@@ -51,14 +53,17 @@ __all__ = [
     "FromSite",
     "Heartbeat",
     "Hello",
+    "Incoming",
     "JobOffer",
     "Offset",
+    "Outgoing",
     "PackagesMessage",
     "Peer",
     "RefusedMessage",
     "RenewRequest",
     "RoundMessage",
     "Send",
+    "SitesPort",
     "TaskAcceptedMessage",
     "TaskFailedMessage",
     "TaskOffer",
@@ -66,6 +71,5 @@ __all__ = [
     "Uplink",
     "UploadStart",
     "Welcome",
-    "message_size",
-    "start_grpc_server",
+    "sites_port",
 ]

@@ -1,17 +1,21 @@
-"""The site's end: one mutually authenticated channel, through an HTTPS proxy where there is one."""
+"""The site's end: one mutually authenticated gRPC channel for messages, and bulk connections for models and updates.
+
+All of them go to one port, through a web proxy where there is one.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 
 import grpc
 
+from archipel.transport.bodies import Readable
+from archipel.transport.bulk_site import BulkClient, Download
 from archipel.transport.messages import (
-    FetchStart,
     FromServer,
     FromSite,
     Offset,
@@ -21,7 +25,7 @@ from archipel.transport.messages import (
     from_server,
 )
 from archipel.transport.reading import LONGEST_FROM_SERVER, LONGEST_START, read
-from archipel.transport.service import OPTIONS, SERVICE, SITE_TAKES, SITE_WINDOW
+from archipel.transport.service import OPTIONS, SERVICE, SITE_TAKES, WINDOW
 from archipel.transport.status import from_status
 from archipel.vocabulary import ArchipelError, ErrorCode
 
@@ -63,7 +67,7 @@ class Uplink:
         options: list[tuple[str, Any]] = [
             *OPTIONS,
             SITE_TAKES,
-            ("grpc.http2.lookahead_bytes", SITE_WINDOW),
+            ("grpc.http2.lookahead_bytes", WINDOW),
             ("grpc.initial_reconnect_backoff_ms", 500),
             ("grpc.max_reconnect_backoff_ms", 5000),
             ("grpc.use_local_subchannel_pool", 1),
@@ -72,47 +76,24 @@ class Uplink:
         options += [("grpc.http_proxy", proxy)] if proxy else [("grpc.enable_http_proxy", 0)]
         self._channel = grpc.aio.secure_channel(address, credentials, options=options)
         self._control = self._channel.stream_stream(f"/{SERVICE}/Control")
-        self._fetch = self._channel.unary_stream(f"/{SERVICE}/Fetch")
-        self._upload = self._channel.stream_unary(f"/{SERVICE}/Upload")
         self._offset = self._channel.unary_unary(f"/{SERVICE}/Offset")
         self._renew = self._channel.unary_unary(f"/{SERVICE}/Renew")
+        self._bulk = BulkClient(address, key=key, certificate=certificate, authority=authority, proxy=proxy)
 
     def control(self) -> ControlStream:
         """Open the control stream."""
         return ControlStream(self._control())
 
-    async def fetch(self, blob: str, offset: int = 0) -> AsyncIterator[bytes]:
-        """The blob's bytes from ``offset`` on, in chunks."""
-        call = self._fetch(FetchStart(hash=blob, offset=offset).model_dump_json().encode())
-        try:
-            while True:
-                with _errors_named():
-                    chunk = await call.read()
-                if chunk is grpc.aio.EOF:
-                    return
-                yield chunk
-        finally:
-            call.cancel()
+    async def fetch(self, download: Download) -> None:
+        """Bring what is missing of a blob."""
+        await self._bulk.fetch(download)
 
-    async def upload(self, start: UploadStart, chunks: AsyncIterator[bytes]) -> None:
-        """Send an update and its tensor file; returns once the server has recorded it."""
-        call = self._upload()
-        try:
-            with _errors_named():
-                try:
-                    await call.write(start.model_dump_json().encode())
-                    async for chunk in chunks:
-                        await call.write(chunk)
-                    await call.done_writing()
-                except _FINISHED:
-                    # The server answered before it had everything; its answer says why.
-                    pass
-                await call
-        finally:
-            call.cancel()
+    async def upload(self, start: UploadStart, file: Readable | None) -> None:
+        """Send an update and, from the start's offset on, its tensor file; returns once the server has recorded it."""
+        await self._bulk.upload(start, file)
 
     async def offset(self, start: UploadStart) -> Offset:
-        """How many bytes of the update's tensor file the server holds already, and how it takes the others."""
+        """How many bytes of the update's tensor file the server holds already."""
         with _errors_named():
             reply = await self._offset(start.model_dump_json().encode())
         return read(Offset.model_validate, reply, LONGEST_START)
@@ -129,6 +110,7 @@ class Uplink:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._bulk.close()
         await self._channel.close(None)
 
 

@@ -31,20 +31,20 @@ from archipel.vocabulary.records import Many
 from archipel.vocabulary.states import ApprovalState, ExperimentState
 
 CHUNK = 1 << 20
-"""Most bytes of a blob in one message: large messages are slow in gRPC, small ones cost a call each."""
+"""Bytes of a tensor file that arrive, are hashed and are written together; a broken upload continues at a multiple."""
 SMALLEST = 1 << 16
 _TOGETHER = 4 * CHUNK
 
 
-def message_size(connections: int) -> int:
-    """Bytes of a blob in one message at a server with so many connections: each may hold several in memory.
+def piece_size(transfers: int) -> int:
+    """Bytes that each of so many transfers holds in memory at a time.
 
-    Up to four connections take the largest; then together as much as four, until the smallest.
+    Up to four transfers hold a chunk each; then together as much as four, until each holds the smallest.
 
-    >>> [message_size(count) >> 10 for count in (0, 4, 5, 8, 16, 100)]
+    >>> [piece_size(count) >> 10 for count in (0, 4, 5, 8, 16, 100)]
     [1024, 1024, 512, 512, 256, 64]
     """
-    share = _TOGETHER // max(1, connections)
+    share = _TOGETHER // max(1, transfers)
     return min(CHUNK, max(SMALLEST, 1 << share.bit_length() - 1))
 
 
@@ -286,8 +286,7 @@ from_server: TypeAdapter[FromServer] = TypeAdapter(FromServer)
 
 
 class UploadStart(Record):
-    """First message of an upload, before its raw chunks: the update, and from which byte of its tensor file they
-    continue.
+    """Begins an upload, before the raw bytes: the update, and from which byte of its tensor file they continue.
 
     ``head`` is the signed head of the site's journal at that moment, for the server to keep.
     """
@@ -305,10 +304,9 @@ class FetchStart(Record):
 
 
 class Offset(Record):
-    """How many bytes of an upload the server holds already, and how many of the others it takes in one message."""
+    """How many bytes of an upload the server holds already."""
 
     offset: Annotated[int, Field(ge=0)]
-    message: Annotated[int, Field(ge=SMALLEST, le=CHUNK)] = CHUNK
 
 
 class RenewRequest(Record):

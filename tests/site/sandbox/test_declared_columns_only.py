@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -79,8 +78,8 @@ async def test_a_worker_sees_no_other_column(hospital: StateFolder, tmp_path: Pa
     approve(hospital, "heart")
     hashed = job_hash(made.job)
 
-    async def fetch(blob: str) -> AsyncIterator[bytes]:
-        yield made.initial_model
+    async def fetch(blob: str, window: memoryview) -> None:
+        window[:] = made.initial_model
 
     trainer = SandboxTrainer(
         hospital, SiteTaskStore(hospital), made.job, lambda: authorisation.authorise(hospital, "heart", hashed), fetch

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -54,9 +54,9 @@ async def test_more_models_than_descriptors_fit_into_a_message_are_evaluated_in_
     job = world.spec.job.model_copy(update={"roster": roster, "baselines": Baselines(local=True, ensemble=True)})
     fetched: list[str] = []
 
-    async def fetch(blob: str) -> AsyncIterator[bytes]:
+    async def fetch(blob: str, window: memoryview) -> None:
         fetched.append(blob)
-        yield tensor_files[blob]
+        window[:] = tensor_files[blob]
 
     cache, before, most = ModelCache(job, fetch, FolderBlobStore(tmp_path / "blobs")), open_descriptors(), 0
     task = ensemble(world, list(tensor_files))

@@ -69,9 +69,9 @@ class Trial:
         self.fetched: Counter[str] = Counter()
         self.served = dict(made.blobs)
 
-        async def fetch(blob: str) -> AsyncIterator[bytes]:
+        async def fetch(blob: str, window: memoryview) -> None:
             self.fetched[blob] += 1
-            yield self.served[blob]
+            window[:] = self.served[blob]
 
         def allowed() -> authorisation.Authorisation:
             return authorisation.authorise(site, "frozen", self.hash)

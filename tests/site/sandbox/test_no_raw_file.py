@@ -77,8 +77,8 @@ class Epochs:
         offers.record(site, made.job)
         approve(site, "epochs")
 
-        async def fetch(blob: str) -> AsyncIterator[bytes]:
-            yield made.initial_model
+        async def fetch(blob: str, window: memoryview) -> None:
+            window[:] = made.initial_model
 
         self.trainer = SandboxTrainer(
             site, SiteTaskStore(site), made.job, lambda: authorisation.authorise(site, "epochs", self.hash), fetch

@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from archipel.server.rest.connections import address_caller
+from archipel.transport.connections import address_caller
 
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 _HEADER = b"x-forwarded-for"

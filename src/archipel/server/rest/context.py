@@ -11,7 +11,7 @@ from fastapi import Request
 from archipel.server.experiments import ExperimentService, UnusedBlobs
 from archipel.server.membership import ServerContext
 from archipel.server.rest.attempts import Attempts
-from archipel.server.rest.connections import Connection
+from archipel.transport.connections import Connection
 
 
 def _utc() -> datetime:

@@ -15,10 +15,10 @@ from archipel.governance.journal import JournalEntry
 from archipel.server.experiments import last_said, own_journal
 from archipel.server.membership import CertificateRow, JoinTokenRow, issue_join_token, list_members
 from archipel.server.rest.bodies import body_of, described, read_body
-from archipel.server.rest.connections import join_token_caller
 from archipel.server.rest.context import connection_of, context_of
 from archipel.server.rest.permission import Operator, Reader, address_of, check_attempts
 from archipel.server.rest.problems import CutOff
+from archipel.transport.connections import join_token_caller
 from archipel.transport.enrolment import ENROLMENT_HEADER, AuthorityReply, EnrolmentReply, EnrolmentRequest
 from archipel.transport.rest import (
     FederationView,

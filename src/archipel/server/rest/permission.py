@@ -10,9 +10,9 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from archipel.server.membership import AccessToken
-from archipel.server.rest.connections import token_caller
 from archipel.server.rest.context import connection_of, context_of
 from archipel.server.rest.problems import TooManyAttempts
+from archipel.transport.connections import token_caller
 from archipel.vocabulary import ArchipelError, ErrorCode, NotPermitted, Thing
 from archipel.vocabulary.states import Scope
 from archipel.vocabulary.visible import quote_name

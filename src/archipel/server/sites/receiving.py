@@ -16,9 +16,10 @@ from archipel.privacy import update_schema
 from archipel.rounds import Delivered
 from archipel.server.experiments import DeployedFleet, Experiments, spool_name, spool_start
 from archipel.server.sites.spooling import held, spool
-from archipel.server.sites.waiting import shielded
 from archipel.storage import disk_errors_named, sync_folder
 from archipel.tensors import check_header, tensor_file_size
+from archipel.transport import Incoming
+from archipel.transport.waiting import shielded
 from archipel.vocabulary import ArchipelError, BadInput, Conflict, ErrorCode, Job, StorageFull, Update
 from archipel.vocabulary.remedies import Nothing
 
@@ -37,11 +38,11 @@ class Receiving:
         return held(self._part(update))
 
     async def receive(
-        self, update: Update, offset: int, chunks: AsyncIterator[bytes], expected: Callable[[], Awaitable[None]]
+        self, update: Update, offset: int, incoming: Incoming, expected: Callable[[], Awaitable[None]]
     ) -> None:
         """Spool an update's tensor file, verify it, and return once the round has recorded it.
 
-        ``expected`` is called before the first chunk is taken, when the update is one that is waited for. Raises
+        ``expected`` is called before the first byte is taken, when the update is one that is waited for. Raises
         ArchipelError; what has code ``lost`` or ``disk-full`` is fixed by sending it again.
         """
         async with self._turns.setdefault(spool_start(update), asyncio.Lock()):
@@ -53,12 +54,12 @@ class Receiving:
             digest = None
             if update.model is not None:
                 async with self._room_awaited(update):
-                    digest = await self._spooled(job, update, offset, chunks)
+                    digest = await self._spooled(job, update, offset, incoming)
             # From here on the end of the call (the site may die) must not separate the spool from the experiment #
             # store.
             await shielded(asyncio.ensure_future(self._settle(job, update, digest)))
 
-    async def _spooled(self, job: Job, update: Update, offset: int, chunks: AsyncIterator[bytes]) -> str:
+    async def _spooled(self, job: Job, update: Update, offset: int, incoming: Incoming) -> str:
         """Take the tensor file's bytes behind what is there already; returns the hash of the whole."""
         size = tensor_file_size(update_schema(job, update.key.kind))
         if update.model_bytes != size:
@@ -75,8 +76,7 @@ class Receiving:
         for other in part.parent.glob(f"{spool_start(update)}.*.part"):
             if other != part:
                 other.unlink(missing_ok=True)
-        patience = self._experiments.federation.limits.upload_s
-        return await spool(part, offset, chunks, size=size, thing=update.thing, patience_s=patience)
+        return await spool(part, offset, incoming, size=size, thing=update.thing)
 
     @contextlib.asynccontextmanager
     async def _room_awaited(self, update: Update) -> AsyncIterator[None]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import io
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from typing import cast
 
 import structlog
 
@@ -12,7 +14,6 @@ from archipel.governance import HeadFault, JournalHead, canonical, verify
 from archipel.rounds import Accepted, Failed
 from archipel.server.experiments import Experiments, Stream, journal_heads
 from archipel.server.sites.receiving import Receiving
-from archipel.server.sites.waiting import with_timeout
 from archipel.transport import (
     AnswerMessage,
     DatasetsMessage,
@@ -23,7 +24,9 @@ from archipel.transport import (
     FromSite,
     Heartbeat,
     Hello,
+    Incoming,
     Offset,
+    Outgoing,
     PackagesMessage,
     Peer,
     RenewRequest,
@@ -32,9 +35,10 @@ from archipel.transport import (
     TaskFailedMessage,
     UploadStart,
     Welcome,
-    message_size,
 )
+from archipel.transport.bodies import Readable
 from archipel.transport.messages import Document
+from archipel.transport.waiting import with_timeout
 from archipel.vocabulary import (
     ArchipelError,
     BadInput,
@@ -240,13 +244,11 @@ class FederationServicer:
     def _keep_datasets(self, site: str, datasets: tuple[DatasetSummary, ...]) -> None:
         self.federation.registry.set_datasets(site, datasets)
 
-    async def fetch(self, peer: Peer, start: FetchStart) -> AsyncIterator[bytes]:
-        """The bytes of a blob or of a job's document that the site may have."""
+    async def fetch(self, peer: Peer, start: FetchStart, outgoing: Outgoing) -> None:
+        """Send a blob or a job's document that the site may have."""
         if start.hash.startswith("sha256:"):
             document = await asyncio.to_thread(self.experiments.records.document, peer.site, start.hash)
-            size = message_size(len(self.hub.streams))
-            for position in range(start.offset, len(document), size):
-                yield document[position : position + size]
+            await outgoing.send(io.BytesIO(document), len(document))
             return
         experiment = await asyncio.to_thread(self.experiments.records.may_fetch, peer.site, start.hash)
         if experiment is None:
@@ -257,21 +259,17 @@ class FederationServicer:
                 values={"site": peer.site},
             )
         with self.federation.blobs.open(start.hash) as file:
-            position = file.seek(start.offset)
-            while chunk := file.read(message_size(len(self.hub.streams))):
-                position += len(chunk)
-                yield chunk
+            # Binary files all read into memory that is there; their common type in Python does not say so.
+            sent = await outgoing.send(cast("Readable", file), self.federation.blobs.size(start.hash))
         key = (peer.site, experiment)
-        self.hub.fetched[key] = self.hub.fetched.get(key, 0) + position - start.offset
+        self.hub.fetched[key] = self.hub.fetched.get(key, 0) + sent
 
     async def offset(self, peer: Peer, start: UploadStart) -> Offset:
-        """How many bytes of this update's tensor file are here, in whole chunks, and in what messages the others may
-        come.
-        """
+        """How many bytes of this update's tensor file are here, in whole chunks."""
         self._check_sender(peer, start.update)
-        return Offset(offset=self._receiving.held(start.update), message=message_size(len(self.hub.streams)))
+        return Offset(offset=self._receiving.held(start.update))
 
-    async def upload(self, peer: Peer, start: UploadStart, chunks: AsyncIterator[bytes]) -> None:
+    async def upload(self, peer: Peer, start: UploadStart, incoming: Incoming) -> None:
         """Take an update with its tensor file; returns once the round has recorded it."""
         self._check_sender(peer, start.update)
 
@@ -279,7 +277,7 @@ class FederationServicer:
             if start.head is not None:
                 await self._hear_head(peer.site, start.head)
 
-        await self._receiving.receive(start.update, start.offset, chunks, expected)
+        await self._receiving.receive(start.update, start.offset, incoming, expected)
 
     async def _hear_head(self, site: str, document: Document) -> None:
         """Note a head that came with an update; it is kept in the transaction in which the update is."""

@@ -1,5 +1,4 @@
-"""An update's tensor file on its way to the disk: each chunk is hashed and written by a thread while the next one
-arrives.
+"""An update's tensor file on its way to the disk: each piece is hashed and written by the thread that received it.
 
 When a call has ended, in whatever way, nothing writes to the file any more: the next call continues where it ended.
 """
@@ -7,15 +6,12 @@ When a call has ended, in whatever way, nothing writes to the file any more: the
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator
 from io import FileIO
 from pathlib import Path
 
-from archipel.server.sites.waiting import shielded, with_timeout
 from archipel.storage import disk_errors_named
 from archipel.tensors import BlobHasher, TensorFileWriter
-from archipel.transport import CHUNK
+from archipel.transport import CHUNK, Incoming
 from archipel.vocabulary import BadInput, Conflict, ErrorCode
 
 
@@ -27,20 +23,21 @@ def held(part: Path) -> int:
         return 0
 
 
-async def spool(
-    part: Path, offset: int, chunks: AsyncIterator[bytes], *, size: int, thing: str, patience_s: float
-) -> str:
-    """Write the chunks to ``part`` from byte ``offset`` on; returns the hash of the whole, formed on the way.
+async def spool(part: Path, offset: int, incoming: Incoming, *, size: int, thing: str) -> str:
+    """Write what comes to ``part`` from byte ``offset`` on; returns the hash of the whole, formed on the way.
 
-    ``size`` is how long the tensor file may become, ``thing`` what it is called in errors, ``patience_s``
-    how long the next chunk may take; what arrived before stays for the next try. Raises BadInput (code bad-update)
-    for bytes beyond that, Conflict (code lost) for an offset that is not here, ArchipelError (code lost) when no chunk
-    comes in time, StorageFull.
+    ``size`` is how long the tensor file may become, ``thing`` what it is called in errors; what arrived before a break
+    stays for the next try. Raises BadInput (code bad-update) when more is announced, Conflict (code lost) for an offset
+    that is not here, ArchipelError (code lost) when the connection breaks or says nothing, StorageFull.
     """
     with disk_errors_named(part.parent), part.open("ab", buffering=0) as file:
         _go_back(file, offset, thing)
-        writer = TensorFileWriter(file, await asyncio.to_thread(_hashed, part, offset))
-        await _write(writer, chunks, size, thing, patience_s)
+        if offset + incoming.size > size:
+            cause = f"has more than its {size} bytes"
+            raise BadInput(thing, cause, "send it again", code=ErrorCode.BAD_UPDATE, values={"limit": size})
+        hasher = await asyncio.to_thread(_hashed, part, offset) if offset else BlobHasher()
+        writer = TensorFileWriter(file, hasher)
+        await incoming.receive(writer.write)
     return writer.digest()
 
 
@@ -62,30 +59,6 @@ def _go_back(file: FileIO, offset: int, thing: str) -> None:
         )
     file.truncate(offset)
     file.seek(offset)
-
-
-async def _write(
-    writer: TensorFileWriter, chunks: AsyncIterator[bytes], size: int, thing: str, patience_s: float
-) -> None:
-    loop, arrived = asyncio.get_running_loop(), writer.position
-    writing: asyncio.Future[None] | None = None
-    try:
-        while (chunk := await with_timeout(patience_s, anext(chunks, None))) is not None:
-            arrived += len(chunk)
-            if arrived > size:
-                cause = f"has more than its {size} bytes"
-                raise BadInput(thing, cause, "send it again", code=ErrorCode.BAD_UPDATE, values={"limit": size})
-            if writing is not None:
-                await shielded(writing)
-            writing = loop.run_in_executor(None, writer.write, chunk)
-    except BaseException:
-        if writing is not None:
-            # The error that ended the call is raised; if the disk is full as well, the next call finds that out.
-            with contextlib.suppress(Exception):
-                await shielded(writing)
-        raise
-    if writing is not None:
-        await shielded(writing)
 
 
 def _hashed(part: Path, size: int) -> BlobHasher:

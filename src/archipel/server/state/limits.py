@@ -24,7 +24,8 @@ class ServerLimits:
     message_s: float = 120.0
     """How long a site may leave a message untaken: the rounds of all other sites wait behind it."""
     upload_s: float = 60.0
-    """How long an upload may go without a chunk before it is given up; what arrived stays for the next try."""
+    """How long a piece of a transfer may take before it is given up; of an update, what arrived stays for the next
+    try."""
     retry_s: float = 10.0
     """How long an experiment that was interrupted (by a full disk, say) waits before it continues."""
     revoked_retry_s: float = 5.0

@@ -6,7 +6,6 @@ The tasks themselves are in ``tasks_under_way``.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Coroutine, Mapping
 from typing import Any
 
@@ -145,7 +144,7 @@ class Agent:
 
     async def _kept(self, offer: JobOffer, longest: int) -> bool:
         """Fetch, check and keep a job that is not here; False if it has more than ``longest`` bytes."""
-        document = await self._fetch_job(offer, longest)
+        document = await self.link.fetch(offer.job_hash, longest)
         if document is None:
             return False
         job = await asyncio.to_thread(offers.read_offer, offer.experiment, offer.job_hash, document)
@@ -156,16 +155,6 @@ class Agent:
             await asyncio.to_thread(offers.check_packages, self.site.blobs, job)
             await asyncio.to_thread(offers.record, self.site, job, offer.asked_by, document=document)
         return True
-
-    async def _fetch_job(self, offer: JobOffer, longest: int) -> bytes | None:
-        """The document of a job; None, and no more is fetched, as soon as it has more than ``longest`` bytes."""
-        document = bytearray()
-        async with contextlib.aclosing(self.link.fetch(offer.job_hash)) as chunks:
-            async for chunk in chunks:
-                document += chunk
-                if len(document) > longest:
-                    return None
-        return bytes(document)
 
     async def _fetch_plan(self, experiment: str, files: Mapping[str, str]) -> None:
         """Fetch the files of a plan (blobs by path) that are not here yet; all together may be as large as a plan."""
@@ -179,19 +168,14 @@ class Agent:
                 raise Refused(Thing("experiment", experiment), cause, "the offer was not stored")
 
     async def _fetch_file(self, path: str, blob: str, most: int) -> int:
-        """Fetch and keep one file of a plan, if it has at most ``most`` bytes; how many came."""
-        with self.site.blobs.writer() as writer:
-            source = bytearray()
-            async with contextlib.aclosing(self.link.fetch(blob)) as chunks:
-                async for chunk in chunks:
-                    source += chunk
-                    if len(source) > most:
-                        return len(source)
-                    writer.write(chunk)
-            # Aside: a text of a megabyte may take seconds, and a revocation must not wait for it.
-            await asyncio.to_thread(plan_text, bytes(source), path)
-            writer.commit(blob)
-            return len(source)
+        """Fetch and keep one file of a plan, if it has at most ``most`` bytes; how many it has, or one more."""
+        source = await self.link.fetch(blob, most)
+        if source is None:
+            return most + 1
+        # Aside: a text of a megabyte may take seconds, and a revocation must not wait for it.
+        await asyncio.to_thread(plan_text, source, path)
+        self.site.blobs.put(source, blob)
+        return len(source)
 
     def _settle(self, message: RoundMessage) -> None:
         closed, server_key = message.closed, self.site.joined().server_key

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
 import structlog
@@ -21,6 +21,7 @@ from archipel.site.membership import credentials
 from archipel.site.state import StateFolder
 from archipel.transport import (
     DatasetSummary,
+    Download,
     FromServer,
     FromSite,
     Heartbeat,
@@ -32,16 +33,21 @@ from archipel.transport import (
     UploadStart,
     Welcome,
 )
+from archipel.transport.bodies import Readable
 from archipel.transport.channel import ControlStream
 from archipel.transport.messages import Document
 from archipel.version import VERSION
-from archipel.vocabulary import ArchipelError, ErrorCode
+from archipel.vocabulary import ArchipelError, BadInput, ErrorCode, Thing
 from archipel.vocabulary.remedies import Nothing
 
 _log = structlog.get_logger("archipel.link")
 PATIENCE = 3
 HEALTHY_S = 30.0
 """A connection that lasted this long was a good one: the next wait starts small again."""
+
+
+class _TooLongError(Exception):
+    """The server has more bytes than are wanted."""
 
 
 class ServerConnection:
@@ -196,27 +202,66 @@ class ServerConnection:
             )
         return self._uplink
 
-    async def fetch(self, blob: str) -> AsyncGenerator[bytes, None]:
-        """A blob's bytes, in chunks; a break is fixed by continuing at the byte where it came."""
-        position = 0
+    async def fetch(self, blob: str, most: int) -> bytes | None:
+        """A blob of at most so many bytes; None for a longer one, of which nothing is fetched."""
+        found = bytearray()
+
+        def room(size: int) -> memoryview:
+            if size > most:
+                raise _TooLongError
+            found.extend(bytes(size))
+            return memoryview(found)
+
+        try:
+            await self._download(blob, room)
+        except _TooLongError:
+            return None
+        return bytes(found)
+
+    async def fetch_into(self, blob: str, window: memoryview) -> None:
+        """Bring a blob into this memory, which has its length."""
+
+        def room(size: int) -> memoryview:
+            if size != len(window):
+                raise BadInput(
+                    Thing("model", blob),
+                    f"has {size} bytes where the job's model has {len(window)}",
+                    "submit the experiment again",
+                    values={"bytes": size, "needed": len(window)},
+                )
+            return window
+
+        await self._download(blob, room)
+
+    async def _download(self, blob: str, room: Callable[[int], memoryview]) -> None:
+        """Bring a blob; a break is fixed by continuing at the byte where it came.
+
+        Raises ArchipelError (code lost) when the bytes that came are not those of the hash.
+        """
+        download = Download(blob, room)
         while True:
             try:
-                uplink = await self._connected()
-                async for chunk in uplink.fetch(blob, position):
-                    position += len(chunk)
-                    yield chunk
-                return
+                await (await self._connected()).fetch(download)
+                break
             except ArchipelError as error:
                 if error.code is not ErrorCode.LOST:
                     raise
                 await self.pause()
+        if not download.is_right:
+            raise BadInput(
+                Thing("blob", blob),
+                "arrived with other bytes",
+                "it is fetched again",
+                code=ErrorCode.LOST,
+                command=Nothing(),
+            )
 
-    async def upload(self, start: UploadStart, chunks: AsyncIterator[bytes]) -> None:
-        """Send an update. Raises ArchipelError; code ``lost``: try again."""
-        await (await self._connected()).upload(start, chunks)
+    async def upload(self, start: UploadStart, file: Readable | None) -> None:
+        """Send an update and its tensor file. Raises ArchipelError; code ``lost``: try again."""
+        await (await self._connected()).upload(start, file)
 
     async def offset(self, start: UploadStart) -> Offset:
-        """How much of the update the server has, and in what messages it takes the rest."""
+        """How much of the update's tensor file the server has."""
         return await (await self._connected()).offset(start)
 
     async def renew(self, request: RenewRequest) -> str:

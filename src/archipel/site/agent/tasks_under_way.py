@@ -121,7 +121,7 @@ class TasksUnderWay:
             allowed()
             check_task_of_job(job, job_hash, task)
 
-        trainer = SandboxTrainer(self._site, self._store, job, allowed, self._link.fetch, self._gpus)
+        trainer = SandboxTrainer(self._site, self._store, job, allowed, self._link.fetch_into, self._gpus)
         cell = self._site.settings.policy.minimum_cell
         made_here = Compute(job, self._site.name, trainer, self._site.spool, self._room, cell)
         compute = RepeatOnCohortChange(made_here, lambda: allowed().view)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import FileIO
 
 import structlog
 
@@ -12,7 +14,7 @@ from archipel.site.audit import journal
 from archipel.site.execution import SiteTaskStore
 from archipel.site.state import StateFolder
 from archipel.tasks import LocalUpdate
-from archipel.transport import CHUNK, Offset, UploadStart
+from archipel.transport import CHUNK, UploadStart
 from archipel.vocabulary import ArchipelError, Conflict, ErrorCode, Thing
 from archipel.vocabulary.remedies import Nothing
 
@@ -26,17 +28,16 @@ async def deliver(site: StateFolder, store: SiteTaskStore, link: ServerConnectio
     An update of one chunk is sent without asking how much is there. Raises ArchipelError when the server refuses it or
     its round ends first.
     """
-    whole, there, logged = False, Offset(offset=0), ""
+    whole, offset, logged = False, 0, ""
     long = made.update.model_bytes > CHUNK
     while True:
         head = await asyncio.to_thread(journal.signed_head, site)
         start = UploadStart(update=made.update, head=head.model_dump(mode="json"))
         try:
-            if long:
-                there = await link.offset(start)
-            if whole:
-                there = there.model_copy(update={"offset": 0})
-            await link.upload(start.model_copy(update={"offset": there.offset}), _chunks(made, there))
+            if long and not whole:
+                offset = (await link.offset(start)).offset
+            with _tensor_file(made) as file:
+                await link.upload(start.model_copy(update={"offset": offset}), file)
         except ArchipelError as error:
             if error.code in _AGAIN:
                 if str(error) != logged:
@@ -44,17 +45,19 @@ async def deliver(site: StateFolder, store: SiteTaskStore, link: ServerConnectio
                     _log.warning("update not sent yet", task=str(made.update.key), error=logged)
                 await link.pause()
                 continue
-            if error.code is ErrorCode.BAD_UPDATE and there.offset and not whole:
+            if error.code is ErrorCode.BAD_UPDATE and offset and not whole:
                 # The part that the server had may be damaged there; sending all of it repairs that.
-                whole = True
+                whole, offset = True, 0
                 continue
             raise
         store.sent(made.update.key)
         return
 
 
-async def _chunks(made: LocalUpdate, there: Offset) -> AsyncIterator[bytes]:
+@contextmanager
+def _tensor_file(made: LocalUpdate) -> Iterator[FileIO | None]:
     if made.tensor_file is None:
+        yield None
         return
     try:
         opened = made.tensor_file.open("rb", buffering=0)
@@ -68,6 +71,4 @@ async def _chunks(made: LocalUpdate, there: Offset) -> AsyncIterator[bytes]:
             command=Nothing(),
         ) from error
     with opened as file:
-        file.seek(there.offset)
-        while chunk := file.read(there.message):
-            yield chunk
+        yield file

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator
 from typing import Protocol
 
 import structlog
@@ -12,16 +11,7 @@ import structlog
 from archipel.site.sandbox import SharedBuffer
 from archipel.storage import BlobStore
 from archipel.tensors import BlobHasher, check_header, tensor_file_size
-from archipel.vocabulary import (
-    BadInput,
-    ErrorCode,
-    FrozenPart,
-    Job,
-    StorageFull,
-    TensorSchema,
-    Thing,
-)
-from archipel.vocabulary.remedies import Nothing
+from archipel.vocabulary import FrozenPart, Job, StorageFull, TensorSchema
 
 _log = structlog.get_logger("archipel.models")
 
@@ -29,8 +19,10 @@ _log = structlog.get_logger("archipel.models")
 class Fetch(Protocol):
     """Fetches a blob's bytes from the server."""
 
-    def __call__(self, blob: str) -> AsyncIterator[bytes]:
-        """The blob's chunks. Raises ArchipelError."""
+    async def __call__(self, blob: str, window: memoryview) -> None:
+        """Write the blob's bytes into memory of their length. Raises ArchipelError, for other bytes than the hash's
+        too.
+        """
 
 
 _CHUNK = 1 << 20
@@ -155,26 +147,8 @@ class ModelCache:
         return buffer
 
     async def _fill(self, buffer: SharedBuffer, blob: str) -> None:
-        hasher, position = BlobHasher(), 0
-        async for chunk in self._fetch(blob):
-            if position + len(chunk) > buffer.size:
-                raise BadInput(
-                    Thing("model", blob),
-                    f"has more than {buffer.size} bytes",
-                    "the job's model has another size",
-                    values={"limit": buffer.size},
-                )
-            buffer.write(chunk, position)
-            hasher.update(chunk)
-            position += len(chunk)
-        if hasher.digest() != blob:
-            raise BadInput(
-                Thing("model", blob),
-                "arrived with other bytes",
-                "it is fetched again",
-                code=ErrorCode.LOST,
-                command=Nothing(),
-            )
+        with buffer.writable() as window:
+            await self._fetch(blob, window)
 
     def close(self) -> None:
         """Give the memory back."""

@@ -47,10 +47,14 @@ class SharedBuffer:
 
     def write(self, chunk: bytes | memoryview, position: int) -> None:
         """Write bytes at a position. Raises Conflict once sealed, ValueError when they do not fit."""
+        with self.writable() as window:
+            window[position : position + len(chunk)] = chunk
+
+    def writable(self) -> memoryview:
+        """The content, to be written; release it after use. Raises Conflict once sealed."""
         if self._sealed:
             raise Conflict("a sealed buffer", "is not written any more", "call reuse() when no worker runs on it")
-        with memoryview(self._mapped()) as window:
-            window[position : position + len(chunk)] = chunk
+        return memoryview(self._mapped())
 
     def seal(self) -> None:
         """From now on the content cannot be changed: by a worker never, by the agent only after ``reuse``."""

@@ -1,8 +1,9 @@
-"""Who holds the connections of the REST port, and whose ends when one more comes than there may be.
+"""Who holds the connections of a port, and whose ends when one more comes than there may be.
 
 While there is room, one caller may hold all of it; nobody is ever shut out. When there is no room, the caller with the
-most connections gives one up. A caller is an access token, from whatever addresses it comes; as long as none was shown
-it is an address. So the people of a hospital, who have one address and tokens of their own, do not count as one.
+most connections gives one up. At the REST port a caller is an access token, from whatever addresses it comes; as long
+as none was shown it is an address. So the people of a hospital, who have one address and tokens of their own, do not
+count as one. At the sites' port it is an address, and for bulk connections the site whose certificate was shown.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 
 import structlog
 
-_log = structlog.get_logger("archipel.rest")
+_log = structlog.get_logger("archipel.ports")
 _SAID_EVERY_S = 60.0
 
 
@@ -56,6 +57,11 @@ def address_caller(address: str) -> str:
 def token_caller(token_id: str) -> str:
     """The caller that an access token is, by the token's id."""
     return f"access token {token_id}"
+
+
+def site_caller(site: str) -> str:
+    """The caller that a site is, once it has shown its certificate."""
+    return f"site {site}"
 
 
 def join_token_caller(token_id: str) -> str:

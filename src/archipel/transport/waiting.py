@@ -1,9 +1,11 @@
-"""Two ways of waiting: for the other side with a timeout, and for work begun here always to its end."""
+"""Ways of waiting: for the other side with a timeout, and for work begun here always to its end."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+import contextlib
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Executor
 from typing import TypeVar
 
 from archipel.vocabulary import ArchipelError, ErrorCode
@@ -44,3 +46,18 @@ async def shielded(work: asyncio.Future[T]) -> T:
         _ = work.cancelled() or work.exception()
         raise cancelled
     return work.result()
+
+
+async def in_thread(pool: Executor, work: Callable[[], T], stop: Callable[[], None]) -> T:
+    """The result of work in a thread. When this is cancelled, ``stop`` makes the thread end, which is waited for."""
+    job = pool.submit(work)
+    working = asyncio.wrap_future(job)
+    try:
+        return await asyncio.shield(working)
+    except asyncio.CancelledError:
+        if not job.cancel():
+            stop()
+            # Its error is that it was stopped, or one that the next try meets again.
+            with contextlib.suppress(Exception):
+                await shielded(working)
+        raise
