@@ -27,6 +27,8 @@ def test_the_agent_computes_with_the_smallest_cell_of_its_policy(
     monkeypatch.setattr(tasks_under_way, "Compute", compute)
     monkeypatch.setattr(tasks_under_way, "SandboxTrainer", lambda *_: None)
     hospital.settings = SiteSettings.model_validate({"site": hospital.name, "policy": {"minimum_cell": cell}})
-    agent: Any = SimpleNamespace(_site=hospital, _store=None, _room=None, _link=SimpleNamespace(fetch=None), _gpus=None)
+    agent: Any = SimpleNamespace(
+        _site=hospital, _store=None, _room=None, _link=SimpleNamespace(fetch_into=None), _gpus=None
+    )
     tasks_under_way.TasksUnderWay._new_work(agent, job_for(hospital), "sha256:" + "0" * 64)
     assert [one._minimum_cell for one in made] == [cell]

@@ -5,8 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any
 
+from archipel.site.agent.connection import ServerConnection
+from archipel.site.state.folder import StateFolder
+from archipel.transport import Download
 from archipel.transport.bodies import lost
 from archipel.transport.waiting import in_thread
 
@@ -51,3 +55,31 @@ class Going:
         file.seek(self.offset)
         self.sent = file.read(size - self.offset)
         return len(self.sent)
+
+
+class Linked(ServerConnection):
+    """A site's connection to a server that has these blobs, whatever they are called; it breaks ``breaks`` times."""
+
+    def __init__(self, site: StateFolder, blobs: dict[str, bytes], breaks: int = 0) -> None:
+        super().__init__(site)
+        self.blobs, self.breaks = blobs, breaks
+        self.positions: list[int] = []
+
+    async def _connected(self) -> Any:
+        return SimpleNamespace(fetch=self._brings)
+
+    async def _brings(self, download: Download) -> None:
+        self.positions.append(download.position)
+        data = self.blobs[download.blob]
+        left = download.window(len(data))
+        if self.breaks:
+            self.breaks -= 1
+            half = left[: len(left) // 2]
+            half[:] = data[download.position :][: len(half)]
+            download.came(half)
+            raise lost("broke")
+        left[:] = data[download.position :]
+        download.came(left)
+
+    async def pause(self) -> None:
+        """Try again at once."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -48,8 +47,8 @@ class Experiment:
         offers.record(site, made.job)
         approve(site, name)
 
-        async def fetch(blob: str) -> AsyncIterator[bytes]:
-            yield made.initial_model
+        async def fetch(blob: str, window: memoryview) -> None:
+            window[:] = made.initial_model
 
         def allowed() -> authorisation.Authorisation:
             return authorisation.authorise(site, name, self.hash)
