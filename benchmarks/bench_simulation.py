@@ -98,9 +98,10 @@ def ends_of_rounds() -> Iterator[list[tuple[float, float]]]:
     ends: list[tuple[float, float]] = []
     close = MemoryExperimentStore.close
 
-    def timed(store: MemoryExperimentStore, *words: Any) -> None:
-        close(store, *words)
+    def timed(store: MemoryExperimentStore, *words: Any) -> Any:
+        invited = close(store, *words)
         ends.append(now())
+        return invited
 
     with patch.object(MemoryExperimentStore, "close", timed):
         yield ends

@@ -67,6 +67,14 @@ def test_a_checkout_has_the_benchmark_of_each_command(command: str, name: str) -
     assert CliRunner().invoke(bench.app, [command, "--help"]).exit_code == 0
 
 
+def test_a_simulation_is_measured_beside_the_bare_loop_round_by_round(tmp_path: Path) -> None:
+    found = bench._benchmark("bench_simulation")
+    sites = found.made_sites(tmp_path, 2, 10)
+    simulated, bare = found.simulated(sites, 3, 1), found.bare(sites, 3)
+    assert len(simulated.ends) == len(bare.ends) == 3 and simulated.seconds > 0 and bare.processor > 0
+    found.farthest(bare, {"one_process": [simulated], "two_workers": [simulated]})
+
+
 @pytest.mark.processes
 def test_the_catalog_is_measured_in_processes_of_their_own(tmp_path: Path) -> None:
     figures = bench._benchmark("bench_data").in_a_process_of_its_own(tmp_path / "catalog", 4)
