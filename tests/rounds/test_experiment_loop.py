@@ -498,7 +498,7 @@ async def test_a_fold_that_finds_the_disk_full_leaves_nothing_behind(
 ) -> None:
     written: list[Path] = []
 
-    def fold(schema: object, tensor_files: object, weights: object, out: Path, *rest: object) -> str:
+    def fold(schema: object, tensor_files: object, weights: object, out: Path, *rest: object, **more: object) -> str:
         out.write_bytes(b"half a model")
         written.append(out)
         raise OSError(errno.ENOSPC, "No space left on device")

@@ -10,7 +10,8 @@ import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TypeAlias
+from functools import cache, cached_property
+from typing import Self, TypeAlias
 
 import torch
 
@@ -36,6 +37,14 @@ class Computing:
     compiled: bool = False
     deterministic: bool = False
 
+    @classmethod
+    @cache
+    def on(
+        cls, device: str, autocast: torch.dtype | None, channels_last: bool, compiled: bool, deterministic: bool
+    ) -> Self:
+        """This way of computing on the device that torch names so; the same object each time."""
+        return cls(torch.device(device), autocast, channels_last, compiled, deterministic)
+
     def __post_init__(self) -> None:
         if self.autocast not in _AUTOCAST:
             raise BadInput(
@@ -45,7 +54,7 @@ class Computing:
                 code=ErrorCode.BAD_PLAN,
             )
 
-    @property
+    @cached_property
     def waits(self) -> bool:
         """Whether the device works while Python continues, so that reading a number of it waits for all before it."""
         return bool(self.device.type != "cpu")

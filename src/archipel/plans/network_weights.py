@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
+from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,6 +39,8 @@ def freeze(network: torch.nn.Module, parts: Parts) -> None:
     """Take no gradients of the frozen parameters. Raises BadInput when a tensor is in one part under one name and in
     another under another.
     """
+    if not parts.frozen and not parts.local:
+        return
     named = dict(network.state_dict(keep_vars=True))
     seen: dict[int, tuple[str, str]] = {}
     for what, part in (("sent", parts.sent), ("local", parts.local), ("frozen", parts.frozen)):
@@ -60,6 +64,8 @@ def train_others(network: torch.nn.Module, frozen: Collection[str]) -> None:
     everything on.
     """
     network.train()
+    if not frozen:
+        return
     all_below, frozen_below = _counted_below(network.state_dict()), _counted_below(frozen)
     for path, module in network.named_modules():
         if 0 < all_below[path] == frozen_below[path]:
@@ -102,6 +108,9 @@ def tensor_of(array: Array) -> torch.Tensor:
 
 
 def _check_fit(own: Mapping[str, torch.Tensor], model: Mapping[str, Array]) -> None:
+    # Asked of every model, which nearly always fits: what to say of one that does not is worded only then.
+    if own.keys() == model.keys() and all(_fits(tensor, model[name]) for name, tensor in own.items()):
+        return
     for name in sorted(own.keys() | model.keys()):
         mine, given = _form(own.get(name)), _form(model.get(name))
         if mine != given:
@@ -113,6 +122,16 @@ def _check_fit(own: Mapping[str, torch.Tensor], model: Mapping[str, Array]) -> N
             )
 
 
+def _fits(tensor: torch.Tensor, array: Array) -> bool:
+    return tensor.shape == array.shape and _type_name(tensor.dtype) == _type_name(array.dtype)
+
+
+@cache
+def _type_name(dtype: torch.dtype | np.dtype[Any]) -> str:
+    """The name of a type of numbers, as numpy says it."""
+    return str(dtype).removeprefix("torch.")
+
+
 def _form(tensor: torch.Tensor | Array | None) -> str:
     """Type and shape, as numpy says them."""
-    return "absent" if tensor is None else f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
+    return "absent" if tensor is None else f"{_type_name(tensor.dtype)} {list(tensor.shape)}"

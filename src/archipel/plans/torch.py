@@ -296,11 +296,12 @@ class TorchPlan(Plan):
         return self.__dict__.get("_computes") or self._computing_on("cpu")
 
     def _computing_on(self, device: str) -> Computing:
-        return Computing(torch.device(device), self.autocast, self.channels_last, self.compiled, self.deterministic)
+        return Computing.on(device, self.autocast, self.channels_last, self.compiled, self.deterministic)
 
     def _computing_in(self, context: Context) -> Computing:
         """How this plan computes where the context says, with its threads."""
-        torch.set_num_threads(context.threads)
+        if torch.get_num_threads() != context.threads:
+            torch.set_num_threads(context.threads)
         self._computes = self._computing_on(context.device)
         return self._computes
 

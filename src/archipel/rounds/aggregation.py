@@ -91,7 +91,7 @@ def _folded(
         for path in (result, *kept.values()):
             on_error.callback(path.unlink, missing_ok=True)
         tensor_files = [opened.tensor_files[site] for site in contributors]
-        folded = fold(job.tensors, tensor_files, weights, result, strategy, between, weighted)
+        folded = fold(job.tensors, tensor_files, weights, result, strategy, between, weighted, durable=store.is_durable)
         on_error.pop_all()
     memory = {name: Kept(kept[name], digest) for name, digest in folded.memory.items()}
     return Aggregated(Kept(result, folded.model), memory)

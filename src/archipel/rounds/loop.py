@@ -247,6 +247,8 @@ class ExperimentLoop:
         if self._left is not None:
             event, self._left = self._left, None
             return event
+        if not self.fleet.events.empty():
+            return self.fleet.events.get_nowait()
         try:
             async with asyncio.timeout(max(until - self.clock(), 0)):
                 return await self.fleet.events.get()

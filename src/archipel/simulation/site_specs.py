@@ -19,6 +19,8 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
+from weakref import WeakValueDictionary
 
 from archipel.data import Cohort, Source
 from archipel.governance import job_hash
@@ -106,15 +108,35 @@ def site_handler(spec: SiteSpec, turn: asyncio.Lock) -> SiteHandler:
     shutil.rmtree(spec.tensor_files, ignore_errors=True)
     spec.tensor_files.mkdir()
 
-    def read(model: str) -> memoryview:
-        return _mapped(model_path(spec.models, model))
-
     def permission(task: Task) -> None:
         check_task_of_job(job, digest, task)
 
-    trainer = InProcessTrainer(runtime, turn, read, spec.tensor_files)
+    trainer = InProcessTrainer(runtime, turn, ModelsOfSite(spec.models).read, spec.tensor_files)
     once = Idempotent(Compute(job, spec.site, trainer, spec.tensor_files, durable=False), MemoryTaskStore())
     return SiteHandler(RequirePermission(once, permission), trainer)
+
+
+class ModelsOfSite:
+    """The models in a folder, as one site reads them.
+
+    All sites of a process train the same model one after the other: it is mapped once, and stays mapped as long as it
+    is the last one that any of them has read.
+    """
+
+    _all_sites: ClassVar[WeakValueDictionary[Path, memoryview]] = WeakValueDictionary()
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._last: memoryview | None = None
+
+    def read(self, model: str) -> memoryview:
+        """The tensor file of a model, by its hash."""
+        file = model_path(self._folder, model)
+        found = self._all_sites.get(file)
+        if found is None:
+            found = self._all_sites[file] = _mapped(file)
+        self._last = found
+        return found
 
 
 def _mapped(file: Path) -> memoryview:

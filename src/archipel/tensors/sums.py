@@ -133,12 +133,14 @@ def fold(
     weighted: WeightedUpdates | None = None,
     *,
     chunk: int = CHUNK_ELEMENTS,
+    durable: bool = True,
 ) -> Folded:
     """Write the next model's tensor file to ``out`` from ``updates``, in their given order; without a rule, their mean.
 
     All tensor files have this schema, or that of ``weighted`` (checked when they were received). With a rule that only
     takes means, memory is a few chunks of ``chunk`` elements, whatever the number and size of the tensor files; the
-    size of chunks changes no bit. The caller renames and records what was written.
+    size of chunks changes no bit. The caller renames and records what was written; without ``durable`` it is not
+    synced.
     Raises NotFiniteUpdate for the first tensor file that holds a NaN or an infinity, or that brings the sum there, and
     NotFiniteResult when the rule makes one.
     """
@@ -156,8 +158,8 @@ def fold(
                 writer.write(bytes_of(values))
                 for name, (kept, offset) in memories.items():
                     _write_exactly(opened.kept[name], kept, offset)
-            writer.sync()
-        return Folded(writer.digest(), {name: _synced_hash(kept) for name, kept in opened.kept.items()})
+            model = writer.finish(durable=durable)
+        return Folded(model, {name: _hash_of_memory(kept, durable) for name, kept in opened.kept.items()})
 
 
 @dataclass(frozen=True)
@@ -275,9 +277,10 @@ def _write_exactly(descriptor: int, values: Array, offset: int) -> None:
         done += os.pwrite(descriptor, window[done:], offset + done)
 
 
-def _synced_hash(descriptor: int) -> str:
+def _hash_of_memory(descriptor: int, durable: bool) -> str:
     """Make a memory durable and name it by its content: it was not written in the order of its bytes."""
-    os.fsync(descriptor)
+    if durable:
+        os.fsync(descriptor)
     hasher, position = BlobHasher(), 0
     while chunk := os.pread(descriptor, _HASHED_AT_ONCE, position):
         hasher.update(chunk)

@@ -117,11 +117,10 @@ def views(schema: TensorSchema, buffer: Buffer, *, writable: bool = False) -> di
     if not writable:
         window = window.toreadonly()
     check_header(schema, window)
-    arrays = {}
-    for spec, start in leaf_offsets(schema):
-        flat = np.frombuffer(window, dtype=spec.dtype, count=spec.elements, offset=start)
-        arrays[spec.name] = flat.reshape(spec.shape)
-    return arrays
+    return {
+        spec.name: np.ndarray(spec.shape, spec.dtype, buffer=window, offset=start)
+        for spec, start in leaf_offsets(schema)
+    }
 
 
 def encode(arrays: Arrays) -> bytes:

@@ -186,6 +186,8 @@ class MetricSum(Record):
         return cls(total=spread.total, weight=spread.weight, spread=spread)
 
     def __add__(self, other: MetricSum) -> MetricSum:
+        if self.spread is other.spread is None and self.scores is other.scores is None:
+            return MetricSum(total=self.total + other.total, weight=self.weight + other.weight)
         known = [one.spread for one in (self, other) if one.spread is not None]
         spread = known[0] + known[1] if len(known) == 2 else next(iter(known), None)
         binned = [one.scores for one in (self, other) if one.scores is not None]
