@@ -32,14 +32,16 @@ class Warns(Plan):
 
 
 @pytest.mark.processes
-def test_an_error_of_a_plan_is_one_line_that_names_the_line_of_the_plan(tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_an_error_of_a_plan_is_one_line_that_names_the_line_of_the_plan(tmp_path: Path, workers: str) -> None:
     text = PLAN.replace("return TrainingResult()", 'return {}["rate"]')
     (tmp_path / "plan.py").write_text(text)
-    (tmp_path / "data" / "a").mkdir(parents=True)
-    np.savez(tmp_path / "data" / "a" / "table.npz", x=np.ones((8, 2)), y=np.zeros(8), subject=[*"abcdefgh"])
-    done = subprocess.run(
-        [sys.executable, "-m", "archipel", "simulate", "plan.py", "data"], cwd=tmp_path, capture_output=True, text=True
-    )
+    for site in ("a", "b"):
+        (tmp_path / "data" / site).mkdir(parents=True)
+        rows = [f"{site}{number}" for number in range(8)]
+        np.savez(tmp_path / "data" / site / "table.npz", x=np.ones((8, 2)), y=np.zeros(8), subject=rows)
+    words = ["simulate", "plan.py", "data", "--workers", workers]
+    done = subprocess.run([sys.executable, "-m", "archipel", *words], cwd=tmp_path, capture_output=True, text=True)
     line = text[: text.index("return {}")].count("\n") + 1
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert done.stderr.splitlines()[-1] == f"error: plan.py:{line}: KeyError: 'rate'; fix the plan"

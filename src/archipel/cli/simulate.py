@@ -76,23 +76,20 @@ def simulate(
 
     An experiment's name for --start-from needs ARCHIPEL_SERVER and ARCHIPEL_CA, and your access token.
     """
-    import asyncio
-
     from archipel.vocabulary import WorkerLimits
     from archipel.vocabulary.threads import thread_variables
 
     # Before anything loads numpy: as many threads as a hospital's worker has, and as each of --workers has.
     os.environ.update(thread_variables(threads or WorkerLimits().threads))
     limits = worker_limits(threads=threads)
-    from archipel.plans import draft, load_own, package
+    from archipel.plans import load_own, package
     from archipel.plans.job_builder import NO_ENSEMBLE
     from archipel.plans.loading import own_line_named
-    from archipel.simulation import simulate as run
+    from archipel.researcher.simulating import draft_at, run_drafted
     from archipel.simulation import train_pooled
     from archipel.simulation.scores import model_scores, scores
     from archipel.storage import disk_errors_named
-    from archipel.tensors import joined
-    from archipel.vocabulary import NO_KEY, BadInput, RosterEntry, RoundTerms, differing_values
+    from archipel.vocabulary import BadInput, differing_values
 
     if out is not None and not os.access(out.parent, os.W_OK):
         raise BadInput(str(out.parent), "is not a folder that can be written to", "choose another place for --out")
@@ -111,13 +108,12 @@ def simulate(
         typer.echo(sentence, err=True)
     values = arguments(set_)
     start = _starting_model(start_from) if start_from is not None else None
-    drafted = draft(
+    drafted = draft_at(
+        specs,
         plan,
         entry=entry,
-        experiment="simulation",
-        roster=[RosterEntry(site=site.name, identity_key=NO_KEY, dataset="data") for site in specs],
-        server_key=NO_KEY,
-        terms=RoundTerms(rounds=rounds, quorum=len(specs), deadline_s=360_000, patience=read_patience(patience)),
+        rounds=rounds,
+        patience=read_patience(patience),
         baselines=baselines,
         validation_fraction=validation_fraction,
         seed=seed,
@@ -127,21 +123,16 @@ def simulate(
     )
     if baselines and not drafted.job.baselines.ensemble:
         typer.echo(NO_ENSEMBLE, err=True)
-    with (
-        tempfile.TemporaryDirectory(prefix="archipel-simulation-") as place,
-        plan_heard(),
-        own_line_named(drafted.plan),
-    ):
-        made = drafted.initial_model, specs, Path(place)
-        going = run(drafted.job, drafted.plan, *made, frozen=drafted.frozen, local=drafted.local, workers=workers)
-        store = asyncio.run(going)
-        if not as_json:
-            _print_rounds(store)
-        if store.reason:
-            typer.echo(store.reason, err=True)
-        if out is not None:
-            with disk_errors_named(out.parent):
-                out.write_bytes(joined(store.models[store.model].read_bytes(), drafted.frozen, drafted.local))
+    with plan_heard(), own_line_named(drafted.plan):
+        made = run_drafted(drafted, specs, division, workers=workers)
+    store = made.store
+    if not as_json:
+        _print_rounds(store)
+    if store.reason:
+        typer.echo(store.reason, err=True)
+    if out is not None:
+        with disk_errors_named(out.parent):
+            out.write_bytes(made.tensor_file(store.model))
     reached = model_scores(store)
     if pooled:
         with tempfile.TemporaryDirectory(prefix="archipel-pooled-") as place, plan_heard():

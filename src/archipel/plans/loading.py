@@ -45,6 +45,17 @@ class PlanLine:
         return f"{self.file}:{self.line}"
 
 
+class RaisedInAnotherProcess(Exception):
+    """The cause of an error that another process raised: its traceback as text, and the line of the plan in it."""
+
+    def __init__(self, text: str, line: PlanLine | None) -> None:
+        super().__init__(text, line)
+        self.text, self.line = text, line
+
+    def __str__(self) -> str:
+        return f'\n"""\n{self.text}"""'
+
+
 def load(path: Path, class_name: str | None = None, entry: str | None = None) -> Plan:
     """Run the plan of a file or folder and make its plan. Raises as ``package`` and ``load_packaged`` do."""
     return load_packaged(package(path, class_name, entry))
@@ -145,6 +156,8 @@ def plan_line_of(error: BaseException | None, files: PlanFiles) -> PlanLine | No
         if error is None:
             return None
         places = [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(error.__traceback__)]
+        if isinstance(error, RaisedInAnotherProcess) and error.line is not None:
+            places.append((_file_name(package_name(files), error.line.file), error.line.line))
         if isinstance(error, SyntaxError):
             places.append((error.filename or "", error.lineno or 0))
         for name, line in reversed(places):

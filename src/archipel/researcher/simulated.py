@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 class Simulation:
     """A simulated experiment that has ended. Its models are kept as long as this object is; ``save`` writes one.
 
-    ``split`` is how one dataset was divided among virtual sites, None for sites that have a folder each.
+    ``split`` is how one dataset was divided among virtual sites, None for sites that have a folder each. ``store`` has
+    the records of all exchanges and the files of the kept models.
 
     >>> import archipel, pathlib, tempfile
     >>> import numpy as np
@@ -59,13 +60,14 @@ class Simulation:
         times: Sequence[str],
     ) -> None:
         self.job, self.job_hash, self.split = drafted.job, job_hash(drafted.job), split
-        self._draft, self._store, self._sites, self._times = drafted, store, tuple(sites), times
+        self.store = store
+        self._draft, self._sites, self._times = drafted, tuple(sites), times
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
 
     @property
     def status(self) -> ExperimentState:
         """finished, or paused where a round did not get through."""
-        return self._store.state
+        return self.store.state
 
     @property
     def sites(self) -> DataFrame:
@@ -78,9 +80,9 @@ class Simulation:
 
     def rounds(self) -> list[RoundView]:
         """The rounds' records, oldest first, as a server gives them."""
-        passes, after = self._store.passes(), measured_after(one for one in self._store.records if one.committed)
+        passes, after = self.store.passes(), measured_after(one for one in self.store.records if one.committed)
         found = []
-        for number, record in enumerate(self._store.records):
+        for number, record in enumerate(self.store.records):
             if record.stage.kind is not TaskKind.TRAIN:
                 continue
             model = after.get(record.stage.round, {}) if record.committed else {}
@@ -103,20 +105,20 @@ class Simulation:
 
     def document(self) -> ExperimentView:
         """The experiment's document, as a server gives it; nobody approved anything."""
-        progress = self._store.progress()
+        progress = self.store.progress()
         return ExperimentView(
             experiment=self.job.experiment,
             state=self.status,
             round=progress.rounds_done,
             rounds=self.job.terms.rounds,
-            reason=self._store.reason or None,
+            reason=self.store.reason or None,
             created=self._times[0],
             started=self._times[0],
             ended=self._times[-1],
             job=self.job,
             job_hash=self.job_hash,
             arguments=progress.arguments,
-            baselines=baselines(self._store.records, counting_samples(self.job), progress.rounds_done),
+            baselines=baselines(self.store.records, counting_samples(self.job), progress.rounds_done),
         )
 
     @property
@@ -165,7 +167,7 @@ class Simulation:
         model = kept[which]
         said = "-untrained" if model.is_untrained else "-initial" if model.is_initial else ""
         target = place_for(Path(path), self.job.experiment, f"{which}{said}")
-        data = joined(self._store.models[model.hash].read_bytes(), self._draft.frozen, self._draft.local)
+        data = self.tensor_file(model.hash)
         card = model_card(
             self.job, self.job_hash, model, self.document(), self.rounds(), {}, blob_hash(data),
             simulated=self._in_words(),
@@ -174,8 +176,12 @@ class Simulation:
         write_model(target, data, card=card, plan=self._draft.plan.files, trained=trained)
         return target
 
+    def tensor_file(self, model: str) -> bytes:
+        """A kept model by its hash, with the frozen part and the initial local part where it has them."""
+        return joined(self.store.models[model].read_bytes(), self._draft.frozen, self._draft.local)
+
     def __repr__(self) -> str:
-        done, whole = self._store.progress().rounds_done, self.job.terms.rounds
+        done, whole = self.store.progress().rounds_done, self.job.terms.rounds
         split = "" if self.split is None else f"; {self.split.in_words}"
         return (
             f"<Simulation {self.job.experiment} ({self.status}): {done} of {whole} rounds at {len(self._sites)} "
@@ -195,7 +201,7 @@ class Simulation:
                 lineage=self.job.lineage,
                 details=metric_details(one.validation or {}),
             )
-            for name, one in sorted(self._store.named.items())
+            for name, one in sorted(self.store.named.items())
             if not name.startswith(MEMORY)
         }
 

@@ -10,11 +10,11 @@ import warnings
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, Unpack
 
 from archipel.data import DataMapping
-from archipel.plans import draft, load_own, package, read_starting_model
-from archipel.plans.job_builder import NO_ENSEMBLE
+from archipel.plans import Draft, StartingModel, draft, load_own, package, read_starting_model
+from archipel.plans.job_builder import NO_ENSEMBLE, ResearchersTerms
 from archipel.researcher.checked_terms import checked
 from archipel.researcher.federation import PlanPlace, plan_path
 from archipel.researcher.simulated import Simulation, round_line, utc_now
@@ -102,11 +102,11 @@ def simulate(
         found = simulated_sites(place, needs, split=split, file=sites, layout=format, options=options, mapping=mapping)
     elif split is not None or sites is not None:
         raise BadInput("split", "divides the folder of one dataset", "give that folder, and leave out sites")
-    drafted = draft(
+    drafted = draft_at(
+        found,
         path,
-        experiment=name,
-        roster=[RosterEntry(site=site.name, identity_key=NO_KEY, dataset="data") for site in found],
-        server_key=NO_KEY,
+        rounds=rounds,
+        name=name,
         seed=seed,
         class_name=class_name,
         entry=plan_entry,
@@ -114,9 +114,7 @@ def simulate(
         start_from=None if start_from is None else read_starting_model(Path(start_from)),
         title=title,
         description=description,
-        terms=checked(
-            RoundTerms, {"rounds": rounds, "quorum": len(found), "deadline_s": 360_000, "patience": patience}
-        ),
+        patience=patience,
         baselines=baselines,
         validation_fraction=validation_fraction,
         limits=limits or WorkerLimits(),
@@ -126,24 +124,77 @@ def simulate(
     if baselines is True and not drafted.job.baselines.ensemble:
         warnings.warn(NO_ENSEMBLE, stacklevel=2)
     tell = (_print if progress else _say_nothing) if isinstance(progress, bool) else progress
+    return run_drafted(drafted, found, split, workers=workers, modules=modules, tell=tell)
+
+
+def draft_at(
+    sites: Sequence[SimulatedSite],
+    plan: Path,
+    *,
+    rounds: int,
+    patience: Patience | None,
+    name: str = "simulation",
+    seed: int,
+    class_name: str | None = None,
+    entry: str | None,
+    arguments: Mapping[str, Value] | None,
+    start_from: StartingModel | None,
+    baselines: Baselines | bool,
+    **further: Unpack[ResearchersTerms],
+) -> Draft:
+    """The job of a simulation at these sites, all of which take part in each round; nobody signs it.
+
+    Raises as ``draft`` does, and BadInput for rounds beyond their bounds.
+    """
+    return draft(
+        plan,
+        experiment=name,
+        roster=[RosterEntry(site=site.name, identity_key=NO_KEY, dataset="data") for site in sites],
+        server_key=NO_KEY,
+        seed=seed,
+        class_name=class_name,
+        entry=entry,
+        arguments=arguments,
+        start_from=start_from,
+        terms=checked(
+            RoundTerms, {"rounds": rounds, "quorum": len(sites), "deadline_s": 360_000, "patience": patience}
+        ),
+        baselines=baselines,
+        **further,
+    )
+
+
+def run_drafted(
+    drafted: Draft,
+    sites: Sequence[SimulatedSite],
+    split: VirtualSites | None,
+    *,
+    workers: int = 1,
+    modules: Sequence[str] = (),
+    tell: Callable[[str], None] = lambda _: None,
+) -> Simulation:
+    """Run the rounds of a draft at its sites, in a folder of their own; ``tell`` is given a line after each exchange.
+
+    Raises ArchipelError when a site fails, and what the plan raises; the folder is then gone.
+    """
     closed: list[str] = []
 
     def heard(record: StageRecord) -> None:
         closed.append(utc_now())
-        tell(round_line(record, rounds))
+        tell(round_line(record, drafted.job.terms.rounds))
 
     folder, began = Path(tempfile.mkdtemp(prefix="archipel-simulation-")), utc_now()
     try:
         store = _finished(
             run_rounds(
-                drafted.job, drafted.plan, drafted.initial_model, found, folder,
+                drafted.job, drafted.plan, drafted.initial_model, sites, folder,
                 frozen=drafted.frozen, local=drafted.local, workers=workers, modules=modules, heard=heard,
             )
         )  # fmt: skip
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
-    return Simulation(drafted, store, found, split, folder, times=(began, *closed))
+    return Simulation(drafted, store, sites, split, folder, times=(began, *closed))
 
 
 def _finished(work: Coroutine[None, None, T]) -> T:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 
-from archipel.plans.loading import plan_line_of
+from archipel.plans.loading import PlanLine, RaisedInAnotherProcess, plan_line_of
 from archipel.plans.packaging import PackagedPlan
 from archipel.simulation.collecting import settled_objects
 from archipel.simulation.site_specs import SiteHandler, SiteSpec, site_handler
@@ -30,6 +30,7 @@ class Raised:
 
     text: str
     summary: str
+    line: PlanLine | None = None
     pickled: bytes | None = None
 
     @classmethod
@@ -45,7 +46,7 @@ class Raised:
             pickle.loads(pickled)  # noqa: S301 - written two lines above
         except Exception:
             pickled = None
-        return cls(text, summary, pickled)
+        return cls(text, summary, place, pickled)
 
     def error(self, site: str) -> Exception:
         """The error again, in the researcher's process; the worker's traceback is its cause."""
@@ -59,15 +60,8 @@ class Raised:
                 failure = None
         if failure is None:
             failure = ArchipelError(Thing("site", site), self.summary, "fix the plan, or what it reads")
-        failure.__cause__ = WorkerTraceback(self.text)
+        failure.__cause__ = RaisedInAnotherProcess(self.text, self.line)
         return failure
-
-
-class WorkerTraceback(Exception):
-    """The traceback of an error in a worker, as text."""
-
-    def __str__(self) -> str:
-        return f'\n"""\n{self.args[0]}"""'
 
 
 Question = tuple[int, str, Task | RoundClosed]
