@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archipel.transport.client_hello import LONGEST_HELLO, offered_protocols
+from archipel.transport.client_hello import LONGEST_HELLO, HelloReader
 
 
 def hello(*protocols: str) -> bytes:
@@ -27,6 +27,10 @@ def over_records(data: bytes, size: int) -> bytes:
     version, message = data[1:3], data[5:]
     pieces = (message[start : start + size] for start in range(0, len(message), size))
     return b"".join(b"\x16" + version + len(piece).to_bytes(2) + piece for piece in pieces)
+
+
+def offered_protocols(data: bytes) -> tuple[str, ...] | None:
+    return HelloReader().read(data)
 
 
 BULK = hello("archipel-bulk/1")
@@ -64,6 +68,35 @@ def test_while_some_of_it_is_missing_nothing_is_said(data: bytes) -> None:
 def test_what_is_not_a_client_hello_is_refused_at_once(data: bytes) -> None:
     with pytest.raises(ValueError):
         offered_protocols(data)
+
+
+@pytest.mark.parametrize("data", [BULK, over_records(BULK, 1), over_records(BULK, 7)], ids=["one", "bytes", "records"])
+def test_what_comes_in_pieces_is_read_by_one_reader(data: bytes) -> None:
+    reader = HelloReader()
+    said = [reader.read(data[:count]) for count in range(len(data) + 1)]
+    assert said == [None] * len(data) + [("archipel-bulk/1",)]
+
+
+class CountedBytes(bytes):
+    """Bytes that count how often a record's head is taken from them."""
+
+    heads = 0
+
+    def __getitem__(self, at: object) -> bytes:  # type: ignore[override]
+        CountedBytes.heads += 1
+        return super().__getitem__(at)  # type: ignore[index]
+
+
+def test_a_hello_in_records_of_one_byte_costs_no_more_for_being_looked_at_often() -> None:
+    # The longest one has 2,700 records. Read from the start at each of 40 looks, those of 1,000 callers were 20
+    # seconds of work for each second.
+    message = b"\x01\x00\x3f\x00" + bytes(2000)
+    data = b"".join(b"\x16\x03\x01\x00\x01" + message[at : at + 1] for at in range(len(message)))
+    reader, looks = HelloReader(), 40
+    CountedBytes.heads = 0
+    for look in range(looks):
+        assert reader.read(CountedBytes(data[: len(data) - looks + look])) is None
+    assert CountedBytes.heads <= 2 * len(message) + 2 * looks
 
 
 def test_a_hello_that_is_longer_than_any_is_refused() -> None:

@@ -173,7 +173,7 @@ class _Caller:
         self._answering = False
 
     async def _upload(self, request: Uploading) -> None:
-        record = request.came[: request.record]
+        record = bytearray(request.came[: request.record])
         with _in_time():
             async with asyncio.timeout(RECORD_S):
                 while len(record) < request.record:
@@ -181,7 +181,7 @@ class _Caller:
                     if not more:
                         raise ConnectionError("closed before the update's record")
                     record += more
-        start = read(UploadStart.model_validate, record, LONGEST_START)
+        start = read(UploadStart.model_validate, bytes(record), LONGEST_START)
         coming = _Coming(self, request)
         await self._bulk.actions.upload(self.peer, start, coming)
         if not coming.taken and request.tensors:

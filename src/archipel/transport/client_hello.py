@@ -10,30 +10,39 @@ LONGEST_HELLO = 16 << 10
 _HANDSHAKE, _CLIENT_HELLO, _ALPN = 22, 1, 16
 
 
-def offered_protocols(data: bytes) -> tuple[str, ...] | None:
-    """The protocols that a ClientHello offers, in its order; None while some of it is missing.
+class HelloReader:
+    """One ClientHello, read as it comes; each of its records is read once, however often one looks."""
 
-    ``data`` is what came from the first byte on. Raises ValueError for what is not a ClientHello, or too long a one.
-    """
-    message, position = b"", 0
-    while len(message) < 4 or len(message) < 4 + int.from_bytes(message[1:4]):
-        record = data[position : position + 5]
-        if record[:1] not in (b"", bytes([_HANDSHAKE])) or record[1:2] not in (b"", b"\x03"):
-            raise ValueError("not the beginning of TLS")
-        if message[:1] not in (b"", bytes([_CLIENT_HELLO])) or int.from_bytes(message[1:4]) > LONGEST_HELLO:
+    def __init__(self) -> None:
+        self._message = bytearray()
+        self._position = 0
+
+    def read(self, data: bytes) -> tuple[str, ...] | None:
+        """The protocols that it offers, in its order; None while some of it is missing.
+
+        ``data`` is what came from the first byte on, also what was given before. Raises ValueError for what is not a
+        ClientHello, or too long a one.
+        """
+        message = self._message
+        while len(message) < 4 or len(message) < 4 + int.from_bytes(message[1:4]):
+            record = data[self._position : self._position + 5]
+            if record[:1] not in (b"", bytes([_HANDSHAKE])) or record[1:2] not in (b"", b"\x03"):
+                raise ValueError("not the beginning of TLS")
+            if message[:1] not in (b"", bytes([_CLIENT_HELLO])) or int.from_bytes(message[1:4]) > LONGEST_HELLO:
+                raise ValueError("not a ClientHello")
+            length = int.from_bytes(record[3:5])
+            if len(record) == 5 and not 0 < length <= LONGEST_HELLO:
+                raise ValueError("a record of no possible length")
+            end = self._position + 5 + length
+            if len(record) < 5 or len(data) < end:
+                if len(data) >= LONGEST_HELLO:
+                    raise ValueError("a ClientHello that is too long")
+                return None
+            message += data[self._position + 5 : end]
+            self._position = end
+        if message[0] != _CLIENT_HELLO:
             raise ValueError("not a ClientHello")
-        length = int.from_bytes(record[3:5])
-        if len(record) == 5 and not 0 < length <= LONGEST_HELLO:
-            raise ValueError("a record of no possible length")
-        if len(record) < 5 or len(data) < position + 5 + length:
-            if len(data) >= LONGEST_HELLO:
-                raise ValueError("a ClientHello that is too long")
-            return None
-        message += data[position + 5 : position + 5 + length]
-        position += 5 + length
-    if message[0] != _CLIENT_HELLO:
-        raise ValueError("not a ClientHello")
-    return _protocols(_Fields(message[4 : 4 + int.from_bytes(message[1:4])]))
+        return _protocols(_Fields(bytes(message[4 : 4 + int.from_bytes(message[1:4])])))
 
 
 def _protocols(hello: _Fields) -> tuple[str, ...]:

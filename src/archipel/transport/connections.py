@@ -36,6 +36,10 @@ class Connection:
     busy: bool = False
     close: Callable[[], object] = _nothing
 
+    def begin(self) -> None:
+        """It is in use from now on."""
+        self.busy = True
+
 
 def address_caller(address: str) -> str:
     """The caller that an address is: for IPv6 its /64 network, in which one machine may take any address.

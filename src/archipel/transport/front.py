@@ -14,7 +14,7 @@ from pathlib import Path
 import structlog
 
 from archipel.transport.bulk_service import BulkService
-from archipel.transport.client_hello import LONGEST_HELLO, offered_protocols
+from archipel.transport.client_hello import LONGEST_HELLO, HelloReader
 from archipel.transport.connections import Connection, Connections, address_caller
 from archipel.transport.relay import relay
 from archipel.transport.tls import BULK
@@ -83,8 +83,8 @@ class Front:
             if BULK in protocols:
                 await self._bulk.serve(accepted, counted)
             elif "h2" in protocols:
-                counted.busy = True
-                await relay(accepted, self._grpc)
+                # A hello costs its sender nothing: until its certificate was accepted it counts as an idle connection.
+                await relay(accepted, self._grpc, counted.begin)
             else:
                 _log.debug("a connection offers no protocol of this port", caller=counted.caller)
         except (OSError, ValueError) as error:
@@ -102,15 +102,15 @@ async def _protocols(accepted: socket.socket) -> tuple[str, ...]:
     Raises ValueError for what is not a ClientHello, OSError.
     """
     wait, longest = _LOOK_AGAIN_S
-    seen = b""
+    reader, seen = HelloReader(), 0
     await _readable(accepted)
     while True:
         data = accepted.recv(LONGEST_HELLO, socket.MSG_PEEK)
         if not data:
             raise ConnectionResetError("closed before its ClientHello")
-        if len(data) > len(seen):
-            seen = data
-            protocols = offered_protocols(seen)
+        if len(data) > seen:
+            seen = len(data)
+            protocols = reader.read(data)
             if protocols is not None:
                 return protocols
         # The socket stays readable for what was seen already: only looking again tells whether more came.

@@ -28,15 +28,23 @@ class LoopTls:
         await self._done(self.connection.do_handshake)
 
     async def receive(self, most: int) -> bytes:
-        """What came, at most so many bytes; nothing once the other side has ended."""
+        """What came, at most so many bytes; nothing once the other side has ended.
+
+        Whatever waits in the socket, others have their turn: a caller may send records of one byte each, as fast as
+        they are read here.
+        """
+        await asyncio.sleep(0)
         return await self._done(lambda: self.connection.recv(most))
 
     async def send(self, data: bytes) -> None:
-        """Send all of it, within the time of a drain."""
-        async with asyncio.timeout(DRAIN_S):
-            while data:
-                sent = await self._done(partial(self.connection.send, data))
-                data = data[sent:]
+        """Send all of it, within the time of a drain. Raises ConnectionError when the other side does not read it."""
+        try:
+            async with asyncio.timeout(DRAIN_S):
+                while data:
+                    sent = await self._done(partial(self.connection.send, data))
+                    data = data[sent:]
+        except TimeoutError as error:
+            raise ConnectionError("an answer that is not read") from error
 
     async def drain(self) -> None:
         """Throw away for a moment what still comes: a connection that is closed over unread bytes is reset, and the

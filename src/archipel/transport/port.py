@@ -67,9 +67,11 @@ async def sites_port(
 def _socket_path(folder: Path) -> Iterator[Path]:
     """A path in the folder that is short enough for a socket, whatever the folder's own is."""
     folder.mkdir(mode=0o700, exist_ok=True)
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     path = Path(f"/proc/self/fd/{descriptor}/{_SOCKET}")
     try:
+        # A restored backup may have left it open to others.
+        os.fchmod(descriptor, 0o700)
         yield path
     finally:
         path.unlink(missing_ok=True)
