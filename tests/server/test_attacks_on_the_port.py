@@ -17,13 +17,23 @@ import pytest
 
 from archipel.server.membership.federation import ServerContext
 from archipel.tensors import blob_hash
-from archipel.transport import loop_tls, relay, service
+from archipel.transport import UploadStart, bulk_service, loop_tls, relay, service
 from archipel.transport.bulk_requests import upload_head
-from archipel.vocabulary import ArchipelError, ErrorCode
+from archipel.vocabulary import ArchipelError, ErrorCode, TaskKey, Update
 from worlds.sites_port import Attacked, Keys, Scripted, answer, closing_all, fetched, listening
 
 DATA = bytes(range(256)) * 100
 BLOB = blob_hash(DATA)
+START = UploadStart(
+    update=Update(
+        key=TaskKey(experiment="first", round=1),
+        site="berlin",
+        task_hash="sha256:" + "0" * 64,
+        model="blake3:" + "0" * 64,
+        model_bytes=1 << 20,
+        samples=1,
+    )
+)
 
 
 @pytest.fixture
@@ -193,3 +203,22 @@ async def test_of_two_requests_in_one_segment_the_second_is_not_answered_as_one(
             return statuses
 
     assert await asyncio.to_thread(ask) == [409]
+
+
+async def test_while_all_threads_wait_for_a_site_messages_go_on_and_the_server_stops(
+    federation: ServerContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bulk_service, "MOST_THREADS", 1)
+    record = START.model_dump_json().encode()
+    async with asyncio.timeout(30):
+        async with listening(federation, Scripted(DATA)) as attacked:
+            slow = await asyncio.to_thread(attacked.bulk)
+            slow.sendall(upload_head("server", len(record), 1 << 20, waits=False) + record + b"x")
+            while not attacked.service.starts:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            waiting = asyncio.ensure_future(fetched(attacked.client(attacked.other), BLOB))
+            assert await attacked.still_answers()
+            assert not waiting.done()
+        with closing_all([slow]), pytest.raises(ArchipelError) as lost:
+            await waiting
+    assert lost.value.code is ErrorCode.LOST

@@ -13,7 +13,7 @@ from archipel.site.execution.task_store import SiteTaskStore
 from archipel.site.state.folder import StateFolder
 from archipel.tasks import LocalUpdate
 from archipel.tensors import blob_hash
-from archipel.vocabulary import Conflict, ErrorCode, LocalPart, RoundClosed, Task, TaskKind, Update
+from archipel.vocabulary import ArchipelError, Conflict, ErrorCode, LocalPart, RoundClosed, Task, TaskKind, Update
 
 MADE = blob_hash(b"made")
 
@@ -129,6 +129,20 @@ def test_a_local_model_is_measured_with_what_its_own_training_kept(site: Site) -
     with pytest.raises(Conflict, match="whose local part is not kept at this site") as error:
         site.kept(site.measure(1, blob_hash(b"of the server's choice"), name))
     assert error.value.code is ErrorCode.NOT_FOUND
+
+
+@pytest.mark.parametrize("replaced", [b"round 2", b"", None], ids=["changed", "cut", "gone"])
+def test_what_was_changed_on_the_disk_starts_no_task(site: Site, replaced: bytes | None) -> None:
+    site.keep(site.train(1), b"round 1")
+    site.settle(site.train(1), site.site.name)
+    (file,) = site.site.tensor_files.iterdir()
+    file.unlink()
+    if replaced is not None:
+        file.write_bytes(replaced)
+    for task in (site.train(2), site.measure(1)):
+        with pytest.raises(ArchipelError, match=r"task .*starts from .*(changed since it was kept|is gone)") as error:
+            site.kept(task)
+        assert error.value.code is ErrorCode.TRUST
 
 
 def test_it_is_removed_when_the_experiment_ends(site: Site) -> None:

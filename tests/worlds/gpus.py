@@ -92,6 +92,23 @@ def write_files(root: Path, files: dict[str, str]) -> None:
         place.write_text(text)
 
 
+def made_up_numbers(node: Path) -> tuple[int, int] | None:
+    """The numbers that stand in a file, where a machine has a device."""
+    major, colon, minor = node.read_text().partition(":")
+    return (int(major), int(minor)) if colon else None
+
+
+def _device(name: str) -> str:
+    """Major and minor of a node of the made-up driver."""
+    if name.startswith("nvidia-uvm"):
+        return f"507:{int(name.endswith('tools'))}"
+    if name.startswith("nvidia-caps/"):
+        return f"508:{name.removeprefix('nvidia-caps/nvidia-cap')}"
+    if name.startswith("dri/"):
+        return "226:0"
+    return "195:" + {"nvidiactl": "255", "nvidia-modeset": "254"}.get(name, name.removeprefix("nvidia"))
+
+
 def made_up_tree(root: Path) -> DriverTree:
     """The files of the driver of this machine, and some of other devices beside them."""
     proc = "/proc/driver/nvidia"
@@ -99,7 +116,8 @@ def made_up_tree(root: Path) -> DriverTree:
         f"{proc}/version": "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54\n",
         f"{proc}/params": "ResmanDebugLevel: 4294967295\nModifyDeviceFiles: 1\nDeviceFileMode: 438\n",
         f"{proc}/registry": "all of it\n",
-        "/proc/devices": "Character devices:\n  1 mem\n195 nvidia\n507 nvidia-uvm\n\nBlock devices:\n8 sd\n",
+        "/proc/devices": "Character devices:\n  1 mem\n195 nvidia\n507 nvidia-uvm\n508 nvidia-caps\n"
+        "509 nvidia-caps-imex-channels\n\nBlock devices:\n8 sd\n",
         "/sys/devices/system/cpu/online": "0-15\n",
         "/sys/devices/system/node/online": "0\n",
         "/sys/devices/system/memory/block_size_bytes": "1\n",
@@ -122,7 +140,7 @@ def made_up_tree(root: Path) -> DriverTree:
         "dri/renderD128",
         *(f"nvidia-caps/nvidia-cap{number}" for number in (1, 2, 30, 31, 48, 49, 50)),
     ]
-    files |= {f"/dev/{name}": f"node {name}" for name in nodes}
+    files |= {f"/dev/{name}": _device(name) for name in nodes}
     write_files(root, files)
     for name in nodes:
         (root / "dev" / name).chmod(0o666)
@@ -130,7 +148,7 @@ def made_up_tree(root: Path) -> DriverTree:
     links.mkdir(parents=True)
     for card in CARDS:
         (links / card.bus).symlink_to(f"../../../devices/pci0000:00/0000:00:01.{card.index}/{card.bus}")
-    return DriverTree(root)
+    return DriverTree(root, made_up_numbers)
 
 
 def made_up_libraries(folder: Path, names: Iterable[str] = ("libcuda.so.1", "libnvidia-ml.so.1")) -> dict[str, Path]:

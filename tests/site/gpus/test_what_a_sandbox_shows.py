@@ -10,7 +10,7 @@ import pytest
 
 from archipel.site.gpus import DriverTree, Gpu, NvmlFault
 from archipel.site.gpus.devices import find
-from archipel.site.gpus.driver_tree import from_ldconfig, libraries
+from archipel.site.gpus.driver_tree import device_numbers, from_ldconfig, libraries
 from archipel.site.gpus.shown import shown
 from archipel.site.sandbox.command import bubblewrap_arguments, environment
 from archipel.vocabulary import WorkerLimits
@@ -93,6 +93,37 @@ def test_a_node_that_is_not_there_is_named_with_what_makes_it(tmp_path: Path, no
     (tmp_path / "dev" / node).unlink()
     with pytest.raises(NvmlFault, match=f"device node /dev/{node}: is not there; load the driver's modules"):
         tree.nodes(gpu("0"))
+
+
+@pytest.mark.parametrize(
+    ("node", "is_now", "told"),
+    [
+        ("nvidia-uvm", "8:0", "is device 8:0"),
+        ("nvidia-uvm-tools", "507:0", "is device 507:0"),
+        ("nvidia1", "195:0", "is device 195:0"),
+        ("nvidia1", "507:1", "is device 507:1"),
+        ("nvidiactl", "195:1", "is device 195:1"),
+        ("nvidia1", "a disk", "is not a character device"),
+    ],
+)
+def test_a_node_of_another_device_is_not_shown(tmp_path: Path, node: str, is_now: str, told: str) -> None:
+    tree = made_up_tree(tmp_path)
+    (tmp_path / "dev" / node).write_text(is_now)
+    with pytest.raises(NvmlFault, match=f"device node /dev/{node}: {told}, which is not one of the NVIDIA driver's"):
+        tree.nodes(gpu("0"))
+
+
+def test_a_capability_of_another_module_is_not_shown(tmp_path: Path) -> None:
+    tree = made_up_tree(tmp_path)
+    (tmp_path / "dev/nvidia-caps/nvidia-cap30").write_text("509:30")
+    with pytest.raises(NvmlFault, match="nvidia-cap30: is device 509:30"):
+        tree.nodes(gpu(SLICE))
+
+
+def test_numbers_are_those_of_the_kernel_and_a_link_is_what_it_leads_to(tmp_path: Path) -> None:
+    (tmp_path / "null").symlink_to("/dev/null")
+    (tmp_path / "file").write_text("195:0")
+    assert device_numbers(tmp_path / "null") == (1, 3) and device_numbers(tmp_path / "file") is None
 
 
 def test_a_slice_that_was_taken_down_is_named(tmp_path: Path) -> None:

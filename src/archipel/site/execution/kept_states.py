@@ -17,7 +17,8 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 
 from archipel.site.state import StateFolder, schema
 from archipel.storage import disk_errors_named, sync_folder
-from archipel.vocabulary import Conflict, ErrorCode, Job, RoundClosed, Task, TaskKey, TaskKind, Thing
+from archipel.tensors import blob_hash
+from archipel.vocabulary import ArchipelError, Conflict, ErrorCode, Job, RoundClosed, Task, TaskKey, TaskKind, Thing
 
 _tasks, _states = schema.tasks, schema.kept_states
 
@@ -50,7 +51,8 @@ class KeptStates:
     def write(self, key: TaskKey, state: bytes) -> Path:
         """A durable file of what a task leaves here; ``name`` then makes it the attempt's. Raises StorageFull."""
         folder = self._site.tensor_files
-        path = folder / f"{key.experiment}.{key.kind}.{key.round}.{key.attempt}.{os.urandom(4).hex()}"
+        place = f"{key.experiment}.{key.kind}.{key.round}.{key.attempt}.{os.urandom(4).hex()}"
+        path = folder / f"{place}.{_hash(state)}"
         with removed_on_error(path), disk_errors_named(folder):
             with path.open("xb") as file:
                 file.write(state)
@@ -78,12 +80,12 @@ class KeptStates:
     def last_state(self, task: Task, before_round: int) -> bytes | None:
         """What is kept of the newest round of the task's job that counted, before this round."""
         which = _states.c.kind == TaskKind.TRAIN, _states.c.round < before_round, _states.c.committed
-        return self._read(_of_job(task).where(*which).order_by(_states.c.round.desc()))
+        return self._read(task, _of_job(task).where(*which).order_by(_states.c.round.desc()))
 
     def _state_of_local_model(self, task: Task) -> bytes:
         """What was kept when this site trained the task's model alone."""
         model = func.json_extract(_tasks.c["update"], "$.model")
-        kept = self._read(_of_job(task).where(_states.c.kind == TaskKind.LOCAL, model == task.models[0]))
+        kept = self._read(task, _of_job(task).where(_states.c.kind == TaskKind.LOCAL, model == task.models[0]))
         if kept is None:
             raise Conflict(
                 Thing("task", task.key),
@@ -93,10 +95,21 @@ class KeptStates:
             )
         return kept
 
-    def _read(self, query: Select[Any]) -> bytes | None:
+    def _read(self, task: Task, query: Select[Any]) -> bytes | None:
+        """The bytes of the first of these files. Raises ArchipelError (code trust) when they are not those written."""
         with self._site.database.read() as connection:
             path = connection.scalar(query.limit(1))
-        return (self._site.tensor_files / path).read_bytes() if path else None
+        if path is None:
+            return None
+        try:
+            state: bytes = (self._site.tensor_files / path).read_bytes()
+        except FileNotFoundError as error:
+            raise _not_as_kept(task, f"starts from {path}, which is gone") from error
+        expected = path.rpartition(".")[2]
+        # Files of versions before this one have no hash in their names.
+        if len(expected) == len(_hash(b"")) and _hash(state) != expected:
+            raise _not_as_kept(task, f"starts from {path}, whose bytes were changed since it was kept")
+        return state
 
     def settle(self, connection: Connection, closed: RoundClosed, named: bool) -> list[Path]:
         """Commit what the attempt left if the result names this site, else drop it; the files that are to be removed
@@ -117,6 +130,15 @@ class KeptStates:
         if paths:
             connection.execute(which.drop, values)
         return [self._site.tensor_files / path for path in paths]
+
+
+def _hash(state: bytes) -> str:
+    return blob_hash(state).partition(":")[2]
+
+
+def _not_as_kept(task: Task, cause: str) -> ArchipelError:
+    remedy = "look for what writes to the site's state folder; submit a new job, which begins this part again"
+    return ArchipelError(Thing("task", task.key), cause, remedy, code=ErrorCode.TRUST)
 
 
 def _of_job(task: Task) -> Select[Any]:

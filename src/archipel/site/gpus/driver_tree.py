@@ -8,7 +8,9 @@ from __future__ import annotations
 import os
 import platform
 import re
+import stat
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,15 +20,25 @@ from archipel.site.gpus.nvml import NvmlFault
 _PROC = "/proc/driver/nvidia"
 _LIBRARY = re.compile(r"lib(cuda|nvidia-(ml|ptxjitcompiler|nvvm[0-9]*|gpucomp))\.so(\.[0-9.]+)?")
 _NEEDED = "libcuda.so.1"
+_CARDS = frozenset({"nvidia", "nvidiactl", "nvidia-frontend"})
+"""Names of the number of cards and of their control node, by version of the driver."""
+_CONTROL_MINOR = 255
 _MACHINES = {"x86_64": "x86-64", "aarch64": "AArch64"}
 """How ldconfig writes this machine's architecture."""
 
 
+def device_numbers(node: Path) -> tuple[int, int] | None:
+    """Major and minor number of a character device; None for another kind of file."""
+    status = node.stat()
+    return (os.major(status.st_rdev), os.minor(status.st_rdev)) if stat.S_ISCHR(status.st_mode) else None
+
+
 @dataclass(frozen=True)
 class DriverTree:
-    """A machine's driver; ``root`` is another folder only in tests."""
+    """A machine's driver; ``root`` is another folder, and ``numbers`` something else, only in tests."""
 
     root: Path = Path("/")
+    numbers: Callable[[Path], tuple[int, int] | None] = device_numbers
 
     def place(self, path: str) -> Path:
         """Where a path of the machine lies below the root."""
@@ -36,17 +48,20 @@ class DriverTree:
         """The device nodes by which a process reaches this GPU and no other one.
 
         Not those of other cards, of displays (modeset, dri) and of other slices. Raises NvmlFault when one that CUDA
-        needs is not there.
+        needs is not there, and for one that is another device by its numbers, as a node may be that a container or an
+        earlier start of the machine left.
         """
-        needed = ["/dev/nvidiactl", "/dev/nvidia-uvm", f"/dev/nvidia{gpu.card.minor}"]
-        if gpu.slice is not None:
-            needed += [f"/dev/nvidia-caps/nvidia-cap{self._minor_of(access)}" for access in self._accesses(gpu)]
-        for node in needed:
-            if not self.place(node).exists():
-                remedy = "load the driver's modules: `nvidia-modprobe -c 0 -u` as root, at each start of the machine"
-                raise NvmlFault(f"device node {node}", "is not there", remedy)
+        card, memory = gpu.card.minor, frozenset({"nvidia-uvm"})
+        nodes = {"/dev/nvidiactl": (_CARDS, _CONTROL_MINOR), "/dev/nvidia-uvm": (memory, 0)}
+        nodes[f"/dev/nvidia{card}"] = _CARDS, card
+        for minor in map(self._minor_of, self._accesses(gpu)):
+            nodes[f"/dev/nvidia-caps/nvidia-cap{minor}"] = frozenset({"nvidia-caps"}), minor
         tools = "/dev/nvidia-uvm-tools"
-        return [*needed, tools] if self.place(tools).exists() else needed
+        if self.place(tools).exists():
+            nodes[tools] = memory, 1
+        for node, (names, minor) in nodes.items():
+            self._check_node(node, names, minor)
+        return list(nodes)
 
     def figures(self, gpu: Gpu) -> dict[str, bytes]:
         """Files of ``/proc`` with the text that a worker reads there: of the driver and of this GPU alone.
@@ -93,6 +108,19 @@ class DriverTree:
             return []
         instance = f"{_PROC}/capabilities/gpu{gpu.card.minor}/mig/gi{gpu.slice.gpu_instance}"
         return [f"{instance}/access", f"{instance}/ci{gpu.slice.compute_instance}/access"]
+
+    def _check_node(self, node: str, names: frozenset[str], minor: int) -> None:
+        """Raise NvmlFault unless it is there, with this minor number and a major one that the kernel names so."""
+        if not self.place(node).exists():
+            remedy = "load the driver's modules: `nvidia-modprobe -c 0 -u` as root, at each start of the machine"
+            raise NvmlFault(f"device node {node}", "is not there", remedy)
+        lines = (line.split() for line in self._numbers_of_devices().decode().splitlines())
+        right = {(int(words[0]), minor) for words in lines if len(words) == 2 and words[1] in names}
+        if (found := self.numbers(self.place(node))) not in right:
+            what = "is not a character device" if found is None else f"is device {found[0]}:{found[1]}"
+            cause = f"{what}, which is not one of the NVIDIA driver's by /proc/devices"
+            remedy = f"as root remove {node} and run `nvidia-modprobe -c 0 -u`"
+            raise NvmlFault(f"device node {node}", cause, remedy)
 
     def _minor_of(self, access: str) -> int:
         for line in self._text(access).decode(errors="replace").splitlines():
