@@ -1,7 +1,8 @@
 """How a serving process logs: one line per event on standard error, for its own events and those of its libraries.
 
 A traceback shows the code's lines and never the values of variables, which may be secrets or people's data. What
-another party wrote can hide nothing and begins no line.
+another party wrote can hide nothing and begins no line: a text of several lines, such as a plan's traceback, is below
+its event, and each of its lines begins with a bar.
 """
 
 from __future__ import annotations
@@ -14,7 +15,11 @@ from typing import TextIO
 import structlog
 from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
 
-from archipel.vocabulary.visible import escape_hidden, escape_hidden_lines
+from archipel.vocabulary.visible import escape_hidden, quote_lines
+
+_TEXT = "detail"
+"""The key of an event's text of several lines; what any other key has is shown on the event's own line."""
+_INDENT = "    "
 
 
 def configure_logs(level: str) -> None:
@@ -23,9 +28,8 @@ def configure_logs(level: str) -> None:
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        _visible,
     ]
-    render = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=_visible_traceback)
+    render = _Renderer(colors=sys.stderr.isatty())
     structlog.configure(
         processors=[*steps, render],
         wrapper_class=structlog.make_filtering_bound_logger(level),
@@ -42,11 +46,24 @@ def configure_logs(level: str) -> None:
     logging.basicConfig(level=logging.WARNING, handlers=[libraries], force=True)
 
 
-def _visible(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    return {key: escape_hidden(value) if isinstance(value, str) else value for key, value in event.items()}
+class _Renderer:
+    """An event on one line, with its text of several lines and its traceback below it."""
+
+    def __init__(self, colors: bool) -> None:
+        self._line = structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=_quoted_traceback)
+
+    def __call__(self, logger: WrappedLogger, method: str, event: EventDict) -> str:
+        below = event.pop(_TEXT) if "\n" in str(event.get(_TEXT, "")).strip() else None
+        shown = {key: escape_hidden(value) if isinstance(value, str) else value for key, value in event.items()}
+        line = self._line(logger, method, shown)
+        return line if below is None else f"{line}\n{_quoted(str(below))}"
 
 
-def _visible_traceback(stream: TextIO, error: ExcInfo) -> None:
+def _quoted_traceback(stream: TextIO, error: ExcInfo) -> None:
     written = io.StringIO()
     structlog.dev.plain_traceback(written, error)
-    stream.write(escape_hidden_lines(written.getvalue()))
+    stream.write(_quoted(written.getvalue()))
+
+
+def _quoted(text: str) -> str:
+    return "\n".join(f"{_INDENT}{line}" for line in quote_lines(text.strip("\n")).split("\n"))

@@ -116,6 +116,8 @@ def status(state: State, as_json: AsJson = False) -> None:
         return
     screen, federation, link = console(), overview.federation, overview.link
     screen.print(f"site {overview.site}, agent {overview.agent}, sandbox {overview.sandbox}")
+    if overview.sandbox_problem is not None:
+        screen.print(overview.sandbox_problem)
     print_gpus(overview.gpus)
     if federation is None:
         screen.print("has not joined a federation yet")

@@ -51,6 +51,15 @@ async def test_a_bubblewrap_that_cannot_work_is_a_clear_refusal(
 
 
 @pytest.mark.processes
+def test_a_bubblewrap_that_is_no_program_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = tmp_path / "bwrap"
+    broken.write_bytes(b"\x7fELF of another machine")
+    broken.chmod(0o755)
+    monkeypatch.setattr(trial.shutil, "which", lambda name: str(broken))
+    assert "bubblewrap: could not be started (Exec format error); install" in str(trial.sandbox_problem())
+
+
+@pytest.mark.processes
 @pytest.mark.parametrize("times", [1, 99])
 async def test_a_trial_that_is_killed_is_made_again_and_not_for_ever(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int

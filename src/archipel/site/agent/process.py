@@ -16,7 +16,8 @@ from archipel.site.agent import link_status
 from archipel.site.agent.agent import Agent
 from archipel.site.agent.connection import ServerConnection
 from archipel.site.membership import renew_when_due
-from archipel.site.state import DECISIONS, StateFolder, changes
+from archipel.site.sandbox import sandbox_problem
+from archipel.site.state import DECISIONS, SandboxRule, StateFolder, changes
 from archipel.transport import process_memory
 from archipel.transport.wakeup import Wakeup
 
@@ -57,18 +58,30 @@ async def _serve(site: StateFolder) -> None:
         asyncio.create_task(renew_when_due(site, link)),
         asyncio.create_task(stop.wait()),
     ]
+    trying = asyncio.create_task(warn_without_sandbox(site.settings.sandbox))
     process_memory.freeze_gc()
     _log.info("site started", site=site.name, federation=site.joined().name)
     done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    for task in pending:
+    for task in (*pending, trying):
         task.cancel()
     await agent.stop()
-    for task in pending:
+    for task in (*pending, trying):
         with contextlib.suppress(asyncio.CancelledError):
             await task
     listener.close()
     for task in done:
         task.result()
+
+
+async def warn_without_sandbox(rule: SandboxRule) -> None:
+    """Say in the log why no plan can run here, or why one would run without a sandbox; nothing where there is one."""
+    problem = await asyncio.to_thread(sandbox_problem)
+    if problem is None:
+        return
+    if rule is SandboxRule.REQUIRED:
+        _log.warning("no plan can run here until this is fixed", sandbox=str(problem))
+    else:
+        _log.warning("plans run here WITHOUT a sandbox, as site.toml says", sandbox=str(problem))
 
 
 async def follow_decisions(

@@ -193,7 +193,7 @@ class TasksUnderWay:
 
     async def fail(self, task: Task, failure: Failure, detail: str) -> None:
         """Store that a task failed, and report it to the server; ``detail``, the full text, stays here."""
-        _log.warning("task failed", task=str(task.key), code=failure.code, detail=detail[:2000])
+        _log.warning("task failed", task=str(task.key), code=failure.code, detail=detail[-2000:])
         try:
             await asyncio.to_thread(self._store.fail, task, failure, detail)
         except Exception as error:

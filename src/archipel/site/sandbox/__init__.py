@@ -7,6 +7,7 @@ from archipel.site.sandbox.command import is_visible
 from archipel.site.sandbox.memory import SharedBuffer
 from archipel.site.sandbox.spec import SandboxSpec, WorkerTaskFailed
 from archipel.site.sandbox.starting import Sandbox
+from archipel.site.sandbox.trial import sandbox_problem
 from archipel.site.sandbox.usage import measure
 from archipel.site.sandbox.worker import SandboxedWorker
 
@@ -18,4 +19,5 @@ __all__ = [
     "WorkerTaskFailed",
     "is_visible",
     "measure",
+    "sandbox_problem",
 ]

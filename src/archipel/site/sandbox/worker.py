@@ -373,7 +373,7 @@ class SandboxedWorker:
     async def _misbehaved(self, detail: str) -> WorkerTaskFailed:
         """The worker broke the protocol and is ended."""
         self._broken = failed(ErrorCode.PLAN_ERROR, f"the worker {detail}")
-        _log.error("worker ended", site=self.spec.site, experiment=self.spec.job.experiment, detail=detail[:500])
+        _log.error("worker ended", site=self.spec.site, experiment=self.spec.job.experiment, detail=detail[-500:])
         await self._end()
         return self._broken
 

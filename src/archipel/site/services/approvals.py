@@ -12,6 +12,7 @@ from archipel.site.approval import Offer, decisions, newest_line, offers, suitab
 from archipel.site.cohorts import Frozen, cohort_versions, split_assignment
 from archipel.site.services import cohorts, explanations, offer_documents
 from archipel.site.services.offer_documents import OfferDocument, OfferRow
+from archipel.site.services.sandboxes import without_sandbox
 from archipel.site.state import StateFolder
 from archipel.vocabulary import UNWATCHED, Actor, Conflict, Record, Thing, Watch
 from archipel.vocabulary.remedies import ShowOffer
@@ -71,6 +72,7 @@ def prepare(
     decisions.check_readable(site.blobs, offer)
     frozen = _choose(site, offer, dataset, version, watch)
     entry, cohort = frozen.dataset, frozen.cohort
+    no_sandbox = without_sandbox(site.settings.sandbox)
     document = offer_documents.document_on(site, offer, entry, cohort)
     return PreparedApproval(
         experiment=experiment,
@@ -82,6 +84,7 @@ def prepare(
         subjects=len(cohort_versions.as_it_stands(site.database, site.cohort_key, cohort).subjects),
         objections=tuple(suitability.reasons_against(site, offer.job, entry, cohort)),
         warnings=(
+            *(() if no_sandbox is None else (no_sandbox,)),
             *split_assignment.changed(site.database, site.cohort_key, cohort),
             *explanations.package_warnings(site, offer),
         ),

@@ -13,6 +13,7 @@ from archipel.site.membership import certificates
 from archipel.site.services import dataset_documents, offer_documents
 from archipel.site.services.dataset_documents import DatasetRow
 from archipel.site.services.offer_documents import OfferRow
+from archipel.site.services.sandboxes import without_sandbox
 from archipel.site.state import FederationMembership, SandboxRule, StateFolder
 from archipel.site.withdrawn import opt_outs, register, spellings
 from archipel.vocabulary import BadInput, Record
@@ -42,7 +43,7 @@ class OptOutList(Record):
 
 class SiteStatus(Record):
     """The whole status. ``link`` is set while an agent runs and has reported its connection; times are ISO 8601 in
-    UTC.
+    UTC. ``sandbox_problem`` says what follows where no sandbox can be made now, and why not.
     """
 
     site: str
@@ -52,6 +53,7 @@ class SiteStatus(Record):
     agent: Literal["running", "stopped"]
     link: LinkStatus | None
     sandbox: SandboxRule
+    sandbox_problem: str | None
     gpus: tuple[GpuRow, ...]
     server_journal_faults: tuple[str, ...]
     datasets: tuple[DatasetRow, ...]
@@ -71,6 +73,7 @@ def status(site: StateFolder) -> SiteStatus:
         agent="running" if running else "stopped",
         link=link_status.read(site.database) if running else None,
         sandbox=site.settings.sandbox,
+        sandbox_problem=without_sandbox(site.settings.sandbox),
         gpus=gpu_rows(site.settings),
         server_journal_faults=tuple(str(fault) for fault in journal_heads.faults(site.database)),
         datasets=dataset_documents.rows(site),
