@@ -190,7 +190,7 @@ def test_utf_8_text_of_any_system_loads(tmp_path, harmless):
         (
             "from archipel.vocabulary import HyperParameter\n\n"
             "HyperParameter(name='x', kind='float', default=50, maximum=10)\n",
-            r"plan\.py:3: HyperParameter: .*; fix the plan",
+            r"plan\.py:3: HyperParameter: .*; give both",
         ),
     ],
     ids=[

@@ -145,10 +145,10 @@ def test_run_takes_a_rule_of_patience(world: World, typed: Typed) -> None:
     [
         ("accuracy", "is not a metric, a number of rounds and a smallest gain"),
         ("accuracy:5:0.01:2", "is not a metric, a number of rounds and a smallest gain"),
-        ("accuracy:0", "rounds: Input should be greater than or equal to 1"),
-        ("accuracy:two", "rounds: Input should be a valid integer"),
-        ("accuracy:5:-1", "smallest_gain: Input should be greater than or equal to 0"),
-        ("accuracy:5:nan", "smallest_gain: Input should be a finite number"),
+        ("accuracy:0", "rounds='0' is too small"),
+        ("accuracy:two", "rounds='two' is not a whole number"),
+        ("accuracy:5:-1", "smallest_gain='-1' is too small"),
+        ("accuracy:5:nan", "smallest_gain='nan' is not a finite number"),
         ("dice:5", "patience metric dice is not a validation metric of the plan; it has accuracy"),
     ],
 )
@@ -174,12 +174,12 @@ def test_run_has_the_options_of_python_for_terms_and_limits(world: World, typed:
     [
         ("--memory-mb", 1, "memory_mb=1: is too small; give at least 64"),
         ("--cpu-s", 0, "cpu_s=0.0: is too small; give more than 0"),
-        ("--wall-s", "inf", "wall_s=inf: is not a valid value; give a number"),
+        ("--wall-s", "inf", "wall_s=inf: is not a finite number; give a finite number"),
         ("--processes", 0, "processes=0: is too small; give at least 1"),
         ("--retries", 101, "retries=101: is too large; give at most 100"),
         ("--retries", -1, "retries=-1: is not a valid whole number; give at least 0"),
         ("--measurements", 0, "measurements=0: is not a valid whole number; give at least 1"),
-        ("--grace", "inf", "grace_s=inf: is not a valid value; give a number"),
+        ("--grace", "inf", "grace_s=inf: is not a finite number; give a finite number"),
         ("--grace", "nan", "are not valid numbers of seconds; give a deadline above 0"),
     ],
 )

@@ -33,6 +33,7 @@ from archipel.vocabulary.bounds import (
     MOST_SITES,
 )
 from archipel.vocabulary.metrics import LARGEST_SUM
+from archipel.vocabulary.wrong_values import BadTerms
 
 CHOICE: dict[str, Any] = {"name": "mode", "kind": "choice", "default": "a", "choices": ("a",)}
 
@@ -76,9 +77,9 @@ def test_a_hyper_parameter_tells_no_novel(change: dict[str, Any]) -> None:
 
 def test_labels_and_arguments_are_words() -> None:
     assert DataNeeds(kind="volumes", labels={str(value): "x" * LONGEST_NAME for value in range(1, MOST_LABELS)})
-    with pytest.raises(ValidationError, match="at most"):
+    with pytest.raises(BadTerms, match="at most"):
         DataNeeds(kind="volumes", labels={"1": "x" * (LONGEST_NAME + 1)})
-    with pytest.raises(ValidationError, match="at most"):
+    with pytest.raises(BadTerms, match="at most"):
         DataNeeds(kind="volumes", labels={str(value): "x" for value in range(MOST_LABELS + 1)})
     with pytest.raises(ValidationError, match="at most"):
         TrainingPass(round=1, arguments={f"a{number}": 1 for number in range(MOST_PARAMETERS + 1)})
@@ -103,9 +104,9 @@ def test_a_total_beyond_float32_does_not_leave(total: float) -> None:
 
 
 def test_a_metric_says_what_it_counts_and_how_many_at_most() -> None:
-    with pytest.raises(ValidationError, match="say in largest_weight how many"):
+    with pytest.raises(BadTerms, match="say in largest_weight how many"):
         MetricSpec(name="recall", better="higher", counts="lesion")
-    with pytest.raises(ValidationError, match="leave out largest_weight"):
+    with pytest.raises(BadTerms, match="leave out largest_weight"):
         MetricSpec(name="recall", better="higher", largest_weight=5)
-    with pytest.raises(ValidationError, match="less than or equal"):
+    with pytest.raises(BadTerms, match=f"give at most {MOST_COUNTED}"):
         MetricSpec(name="recall", better="higher", counts="voxel", largest_weight=MOST_COUNTED + 1)

@@ -30,6 +30,7 @@ def read_patience(text: str | None) -> Patience | None:
     from pydantic import ValidationError
 
     from archipel.vocabulary import BadInput, Patience
+    from archipel.vocabulary.wrong_values import wrong_value
 
     metric, *numbers = text.split(":")
     names = ("rounds", "smallest_gain")[: len(numbers)]
@@ -40,8 +41,8 @@ def read_patience(text: str | None) -> Patience | None:
     except ValueError as error:
         cause = "is not a metric, a number of rounds and a smallest gain"
         if isinstance(error, ValidationError):
-            first = error.errors()[0]
-            cause += f" ({'.'.join(map(str, first['loc']))}: {first['msg']})"
+            wrong = wrong_value(error, Patience)
+            cause += f" ({wrong.place} {wrong.cause})"
         raise BadInput(
             f"--patience {text}", cause, "give METRIC:ROUNDS or METRIC:ROUNDS:GAIN, such as dice:5:0.01"
         ) from None

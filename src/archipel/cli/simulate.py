@@ -82,7 +82,7 @@ def simulate(
     # Before anything loads numpy: as many threads as a hospital's worker has, and as each of --workers has.
     os.environ.update(thread_variables(threads or WorkerLimits().threads))
     limits = worker_limits(threads=threads)
-    from archipel.plans import load_own, package
+    from archipel.plans import load_to_train, package
     from archipel.plans.job_builder import NO_ENSEMBLE
     from archipel.plans.loading import own_line_named
     from archipel.researcher.simulating import draft_at, run_drafted
@@ -100,7 +100,7 @@ def simulate(
             "write the sites' formats, options and mappings into its tables",
         )
     division = read_split(split, virtual_sites, alpha, split_column, split_seed)
-    specs = _sites(load_own(package(plan, entry=entry)).needs, data, division, sites, layout, option, mapping)
+    specs = _sites(load_to_train(package(plan, entry=entry)).needs, data, division, sites, layout, option, mapping)
     if division is not None:
         typer.echo(division.in_words, err=True)
     # On standard error, so that --json leaves standard output to the result.

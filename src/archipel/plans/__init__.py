@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from archipel.plans.base import TORCH_PLANS, Array, Context, Model, Plan, TrainingResult, derive_seed, is_plan_of
 from archipel.plans.job_builder import Draft, draft
-from archipel.plans.loading import load, load_own, load_packaged
+from archipel.plans.loading import load, load_own, load_packaged, load_to_train
 from archipel.plans.packaging import PackagedPlan, declared, package
 from archipel.plans.starting_model import StartingModel, read_starting_model
 from archipel.vocabulary import Part
@@ -39,6 +39,7 @@ __all__ = [
     "load",
     "load_own",
     "load_packaged",
+    "load_to_train",
     "package",
     "read_starting_model",
 ]

@@ -32,6 +32,7 @@ from archipel.vocabulary import (
     WorkerLimits,
 )
 from archipel.vocabulary.bounds import EXACT
+from archipel.vocabulary.wrong_values import wrong_value
 
 
 class ResearchersTerms(TypedDict, total=False):
@@ -131,14 +132,13 @@ def draft(
             **further,
         )
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
+        wrong = wrong_value(error, Job)
         raise BadInput(
-            Thing.worded(f"job {experiment}: {where}", experiment=experiment, where=where)
-            if where
+            Thing.worded(f"job {experiment}: {wrong.place}", experiment=experiment, where=wrong.place)
+            if wrong.place
             else Thing("job", experiment),
-            str(first["msg"]).removeprefix("Value error, "),
-            "fix it and create the job again",
+            wrong.cause,
+            f"{wrong.remedy}; then create the job again",
         ) from error
     return Draft(job, packaged, tensor_file, frozen, local)
 

@@ -24,11 +24,13 @@ from pydantic import ValidationError
 
 from archipel.plans.base import Plan
 from archipel.plans.files import PlanFiles
+from archipel.plans.hooks import check_hooks
 from archipel.plans.packaging import PackagedPlan, check_declarations, explain, package
 from archipel.plans.source import bad_plan
 from archipel.tensors import blob_hash
 from archipel.vocabulary import ArchipelError
 from archipel.vocabulary.packages import pip_install
+from archipel.vocabulary.wrong_values import BadTerms, wrong_value
 
 _LOADING = threading.RLock()
 _MOST_CAUSES = 20
@@ -92,16 +94,31 @@ def load_own(packaged: PackagedPlan) -> Plan:
         return load_packaged(packaged)
 
 
+def load_to_train(packaged: PackagedPlan) -> Plan:
+    """``load_own`` for a plan that sites are to train. Raises BadInput for a hook that it lacks, too."""
+    plan = load_own(packaged)
+    check_hooks(plan)
+    return plan
+
+
 @contextmanager
 def plan_errors_named(packaged: PackagedPlan) -> Iterator[None]:
     """Turn what a plan's own code raises into a BadInput with its line; the error itself is the cause of that."""
     try:
         yield
+    except BadTerms as error:
+        place = plan_line_of(error, packaged.files)
+        if place is None:
+            raise
+        raise bad_plan(f"{place}: {error.thing}", error.cause, error.remedy) from error
     except ArchipelError:
         raise
     except Exception as error:
         place = plan_line_of(error, packaged.files)
         thing = packaged.entry if place is None else str(place)
+        if isinstance(error, ValidationError):
+            wrong = wrong_value(error)
+            raise bad_plan(f"{thing}: {error.title}, {wrong.place}", wrong.cause, wrong.remedy) from None
         cause = _said(error).replace(f"{package_name(packaged.files)}.", "")
         raise bad_plan(thing, cause, _remedy(error, packaged.files)) from error
 
@@ -119,10 +136,6 @@ def own_line_named(packaged: PackagedPlan) -> Iterator[None]:
 
 
 def _said(error: Exception) -> str:
-    if isinstance(error, ValidationError):
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        return f"{error.title}{f', {field}' if field else ''}: {first['msg'].removeprefix('Value error, ')}"
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 

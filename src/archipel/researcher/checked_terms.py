@@ -7,17 +7,11 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
-from archipel.vocabulary import BadInput, Thing, Value
+from archipel.vocabulary import BadInput, Thing
 from archipel.vocabulary.records import Record
+from archipel.vocabulary.wrong_values import wrong_value
 
 R = TypeVar("R", bound=Record)
-
-_BOUNDS = {
-    "greater_than": ("gt", "is too small", "give more than {}"),
-    "greater_than_equal": ("ge", "is too small", "give at least {}"),
-    "less_than": ("lt", "is too large", "give less than {}"),
-    "less_than_equal": ("le", "is too large", "give at most {}"),
-}
 
 
 def checked(kind: type[R], given: Mapping[str, object]) -> R:
@@ -33,11 +27,6 @@ def checked(kind: type[R], given: Mapping[str, object]) -> R:
     try:
         return kind.model_validate(given)
     except ValidationError as error:
-        first = error.errors()[0]
-        name, value = ".".join(map(str, first["loc"])), first["input"]
-        thing = Thing.worded(f"{name}={value!r}", **{name: str(value)})
-        if first["type"] in _BOUNDS:
-            key, cause, remedy = _BOUNDS[first["type"]]
-            bound: Value = first["ctx"][key]
-            raise BadInput(thing, cause, remedy.format(bound), values={"bound": bound}) from error
-        raise BadInput(thing, "is not a valid value", "give a number") from error
+        wrong, name = wrong_value(error, kind), str(error.errors()[0]["loc"][0])
+        thing = Thing.worded(wrong.place, **{name: str(given.get(name))})
+        raise BadInput(thing, wrong.cause, wrong.remedy) from None

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from archipel.plans import Plan, StartingModel, load_own, package
+from archipel.plans import Plan, StartingModel, load_to_train, package
 from archipel.plans.imports import imports_of
 from archipel.plans.job_builder import NO_ENSEMBLE, draft
 from archipel.researcher import packages
@@ -211,8 +211,7 @@ class Federation:
         """
         path, class_name = plan_path(plan, plan_class)
         packaged = package(path, class_name, plan_entry)
-        loaded = load_own(packaged)
-        _check_loss(loaded)
+        loaded = load_to_train(packaged)
         _check_name(name)
         known = packages.federation_sites(self._connection, packaged.reference.packages)
         roster, left_out, differing = choose(known, loaded.needs, sites)
@@ -304,23 +303,6 @@ def plan_path(plan: PlanPlace, class_name: str | None) -> tuple[Path, str | None
 
 def _slug(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:50] or "experiment"
-
-
-def _check_loss(plan: Plan) -> None:
-    """Raise BadInput for a torch plan that inherits both its training and the loss that only says it is missing."""
-    kind = type(plan)
-    owners = {
-        name: next(ancestor for ancestor in kind.__mro__ if name in vars(ancestor))
-        for name in ("train", "loss")
-        if hasattr(kind, name)
-    }
-    if len(owners) == 2 and all(owner.__module__ == "archipel.plans.torch" for owner in owners.values()):
-        raise BadInput(
-            Thing("plan", kind.__name__),
-            "does not define loss",
-            "define loss(self, outputs, targets), the mean loss of a batch",
-            code=ErrorCode.BAD_PLAN,
-        )
 
 
 def _check_name(name: str | None) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeVar, Unpack
 
 from archipel.data import DataMapping
-from archipel.plans import Draft, StartingModel, draft, load_own, package, read_starting_model
+from archipel.plans import Draft, StartingModel, draft, load_to_train, package, read_starting_model
 from archipel.plans.job_builder import NO_ENSEMBLE, ResearchersTerms
 from archipel.researcher.checked_terms import checked
 from archipel.researcher.federation import PlanPlace, plan_path
@@ -95,7 +95,7 @@ def simulate(
     'simulation.html'
     """
     path, class_name = plan_path(plan, plan_class)
-    needs = load_own(package(path, class_name, plan_entry)).needs
+    needs = load_to_train(package(path, class_name, plan_entry)).needs
     found = list(data) if not isinstance(data, str | Path) else None
     if found is None:
         place = Path(str(data))

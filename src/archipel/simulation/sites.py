@@ -13,6 +13,7 @@ from archipel.data import Cohort, DataMapping, Source, Verdict, check_needs, rea
 from archipel.data.cohorts import known_values, predefined_split
 from archipel.data.formats import settled
 from archipel.vocabulary import BadInput, DataNeeds, ErrorCode, InputValues, Record, Thing
+from archipel.vocabulary.wrong_values import wrong_value
 
 _DEFAULT_FORMATS = {"volumes": "nifti-pairs", "arrays": "npz", "table": "table"}
 
@@ -118,8 +119,6 @@ def _toml(file: Path) -> dict[str, object]:
 
 
 def _wrong(file: Path, name: str, error: ValidationError) -> BadInput:
-    first = error.errors()[0]
-    where = ".".join(map(str, (name, *first["loc"])))
-    return BadInput(
-        Thing.worded(f"{file}: {where}", file=file, key=where), str(first["msg"]), "see Tables in the documentation"
-    )
+    wrong = wrong_value(error, SiteDescription)
+    where = f"{name}.{wrong.place}"
+    return BadInput(Thing.worded(f"{file}: {where}", file=file, key=where), wrong.cause, wrong.remedy)

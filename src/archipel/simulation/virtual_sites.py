@@ -20,8 +20,9 @@ from pydantic import Field
 from archipel.data import Cohort, DataMapping, RawSource, Source, usable
 from archipel.plans import derive_seed
 from archipel.simulation.sites import SimulatedSite, found_sites, read_sites, scanned_site
-from archipel.vocabulary import BadInput, DataNeeds, ErrorCode, Record, Thing, Value
+from archipel.vocabulary import BadInput, DataNeeds, ErrorCode, Thing, Value
 from archipel.vocabulary.counting import pluralise
+from archipel.vocabulary.wrong_values import Terms
 
 K = TypeVar("K")
 Counts = NDArray[np.int64]
@@ -39,7 +40,7 @@ class Skew(StrEnum):
     FEATURE = "feature"
 
 
-class VirtualSites(Record):
+class VirtualSites(Terms):
     """How one dataset is divided among virtual sites.
 
     ``site-column``: by the values of ``column``, one site for each. ``label``: each class is divided by shares drawn

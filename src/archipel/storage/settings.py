@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from archipel.vocabulary import ArchipelError, ErrorCode, Record
 from archipel.vocabulary.misspelt import suggest_key
+from archipel.vocabulary.wrong_values import wrong_value
 
 Settings = TypeVar("Settings", bound=Record)
 
@@ -33,7 +34,8 @@ def load_settings(path: Path, model: type[Settings]) -> Settings:
         key = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
             raise _wrong(f"{path}: {key}", "is not a known key", suggest_key(model, first["loc"])) from error
-        raise _wrong(f"{path}: {key}", first["msg"], "fix its value") from error
+        wrong = wrong_value(error, model)
+        raise _wrong(f"{path}: {wrong.field or key}", wrong.cause, wrong.remedy) from error
 
 
 def _wrong(thing: str, cause: str, remedy: str) -> ArchipelError:

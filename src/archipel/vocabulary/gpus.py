@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from archipel.vocabulary.records import Record
+from archipel.vocabulary.wrong_values import Terms
 
 _UUID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 GPU_NAME = rf"^([0-9]{{1,3}}|(GPU|MIG)-{_UUID})$"
@@ -17,7 +17,7 @@ them.
 """
 
 
-class GpuTerms(Record):
+class GpuTerms(Terms):
     """The GPU that a job's worker gets at a site: ``memory_mb`` of its memory, in 2**20 bytes.
 
     With ``required`` False the job runs on the CPU at a site whose owner named no GPU.

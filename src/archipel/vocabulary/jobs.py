@@ -29,13 +29,14 @@ from archipel.vocabulary.records import Many, Record
 from archipel.vocabulary.releases import OPERATIONAL_FIELDS, SUMMED_PREFIX, UPDATE_FIELDS, Release
 from archipel.vocabulary.schemas import TensorSchema
 from archipel.vocabulary.tasks import Arguments, TaskKey
+from archipel.vocabulary.wrong_values import Terms
 
 PublicKey = Annotated[str, StringConstraints(pattern=r"^ed25519:[0-9a-f]{64}$")]
 NO_KEY = "ed25519:" + "0" * 64
 """Stands for the keys of server and sites in a job that nobody signs: in a simulation, and for data of one's own."""
 
 
-class Selection(Record):
+class Selection(Terms):
     """Which checkpoint is the best one: a validation metric and its direction.
 
     >>> Selection(metric="dice", better="higher").metric
@@ -57,7 +58,7 @@ class OptimiserState(StrEnum):
     CONTINUE_LOCAL = "continue-local"
 
 
-class StrategyTerms(Record):
+class StrategyTerms(Terms):
     """How updates become the next model: a registered strategy by name, and the values of its parameters."""
 
     name: Name = "fedavg"
@@ -68,14 +69,14 @@ MOST_STEPS = 16
 """Each step reads a whole update once more."""
 
 
-class StepTerms(Record):
+class StepTerms(Terms):
     """One change of an update before it leaves a site: a registered step by name, and its parameters' values."""
 
     name: Name
     parameters: Arguments = {}
 
 
-class PrivacyTerms(Record):
+class PrivacyTerms(Terms):
     """How updates leave a site.
     ``release``: individually, or only as a term of a sum over sites, which the server keeps (see
         ``privacy/summed_fields.py``). ``steps`` change each update at its site, in this order.
@@ -85,7 +86,7 @@ class PrivacyTerms(Record):
     steps: Annotated[Many[StepTerms], Field(max_length=MOST_STEPS)] = ()
 
 
-class Patience(Record):
+class Patience(Terms):
     """When an experiment ends by itself: after so many rounds in a row without a gain in a validation metric.
 
     A model gains when it is better than every model that counted as a gain before, by ``smallest_gain`` or more; with 0
@@ -106,7 +107,7 @@ class Patience(Record):
         return f"no {gain} in {self.metric} for {pluralise(self.rounds, 'round')}"
 
 
-class RoundTerms(Record):
+class RoundTerms(Terms):
     """How many rounds there are, how long each waits, and when the experiment ends before the last one.
 
     ``quorum`` sites must deliver; ``deadline_s`` bounds a round; a lost site is awaited ``grace_s`` seconds;
@@ -135,7 +136,7 @@ class RoundTerms(Record):
         return (1 + self.retries) * (1 + self.resumes)
 
 
-class Baselines(Record):
+class Baselines(Terms):
     """What the federated model is compared with: each site's own model, and the ensemble of these models.
 
     >>> Baselines(local=True, ensemble=True).ensemble
@@ -148,11 +149,13 @@ class Baselines(Record):
     @model_validator(mode="after")
     def _ensemble_needs_local(self) -> Self:
         if self.ensemble and not self.local:
-            raise ValueError("baseline ensemble needs baseline local: the ensemble is made of the local models")
+            raise ValueError(
+                "baseline ensemble needs baseline local: the ensemble is made of the local models; give local=True too"
+            )
         return self
 
 
-class WorkerLimits(Record):
+class WorkerLimits(Terms):
     """What one worker may use at a site: memory and temporary files in 2**20 bytes, times in seconds.
 
     ``cpu_s`` and ``wall_s`` are limits for one training pass.

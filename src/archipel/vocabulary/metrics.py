@@ -16,6 +16,7 @@ from archipel.vocabulary.records import Record
 from archipel.vocabulary.score_histogram import ScoreHistogram
 from archipel.vocabulary.spread import Spread
 from archipel.vocabulary.things import Thing
+from archipel.vocabulary.wrong_values import Terms
 
 SAMPLE = "sample"
 """What a metric counts unless it says otherwise."""
@@ -23,7 +24,7 @@ LARGEST_SUM = 1e43
 """The total of any number of sites is below it: each site's is a float32, and there are at most 10,000."""
 
 
-class MetricSpec(Record):
+class MetricSpec(Terms):
     """A number a site may report: a sum and a weight, so that any group of sites has a mean.
 
     ``counts`` is what the weight counts: samples, of which a site never reports more than its cohort has, or something

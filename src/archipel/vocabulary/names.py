@@ -12,7 +12,9 @@ SiteName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$"
 ExperimentId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 """An experiment's name, unique at its server."""
 
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,62}$")]
+NAME = r"^[A-Za-z_][A-Za-z0-9_.-]{0,62}$"
+
+Name = Annotated[str, StringConstraints(pattern=NAME)]
 """A metric, hyper-parameter, dataset or class name."""
 
 Hash = Annotated[str, StringConstraints(pattern=r"^(blake3|sha256):[0-9a-f]{64}$")]

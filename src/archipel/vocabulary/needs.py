@@ -10,8 +10,9 @@ from pydantic import Field, StringConstraints, model_validator
 
 from archipel.vocabulary.bounds import LONGEST_NAME, MOST_CATEGORIES, MOST_COLUMNS, MOST_LABELS, MOST_MODALITIES
 from archipel.vocabulary.names import Name
-from archipel.vocabulary.records import Many, Record
+from archipel.vocabulary.records import Many
 from archipel.vocabulary.visible import quote_name
+from archipel.vocabulary.wrong_values import Terms
 
 DataKind = Literal["volumes", "table", "arrays"]
 """``volumes``: 3-D images on a grid in the patient's space; ``table``: named columns, one row per visit; ``arrays``:
@@ -22,7 +23,7 @@ LabelName = Annotated[str, StringConstraints(max_length=LONGEST_NAME)]
 Unit = Annotated[str, StringConstraints(max_length=40)]
 
 
-class ColumnNeed(Record):
+class ColumnNeed(Terms):
     """A column of a table, or a value that belongs to each volume: a number in a unit, or one of some categories.
 
     Plans get a category as its place in ``categories``, counted from 0.
@@ -45,7 +46,7 @@ ARRAY = "x"
 ValueType = Annotated[str, StringConstraints(pattern=r"^(bool|u?int(8|16|32|64)|float(16|32|64))$")]
 
 
-class ValueRange(Record):
+class ValueRange(Terms):
     """The scale of an input's numbers: the least and the greatest value that they may have, and their unit, for example
     -1024 to 3071 HU. None and "" say nothing."""
 
@@ -56,7 +57,7 @@ class ValueRange(Record):
     @model_validator(mode="after")
     def _in_order(self) -> Self:
         if self.minimum is not None and self.maximum is not None and self.minimum >= self.maximum:
-            raise ValueError("minimum is less than maximum")
+            raise ValueError("minimum is not less than maximum; give the smaller one as minimum")
         return self
 
     def contradicts(self, other: ValueRange) -> bool:
@@ -87,7 +88,7 @@ class InputValues(ValueRange):
         return ", ".join(part for part in (self.type or "", super().__str__()) if part)
 
 
-class DataNeeds(Record):
+class DataNeeds(Terms):
     """What a site must have.
 
     ``modalities`` are the images of a subject that the plan reads; ``labels`` the label values of a segmentation and
@@ -111,11 +112,11 @@ class DataNeeds(Record):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.kind != "volumes" and (self.modalities or self.labels):
-            raise ValueError(f"modalities and labels belong to volumes, not to {self.kind}")
+            raise ValueError(f"modalities and labels belong to volumes, not to {self.kind}; leave them out")
         if self.kind != "table" and self.columns:
-            raise ValueError(f"columns belong to tables, not to {self.kind}")
+            raise ValueError(f"columns belong to tables, not to {self.kind}; leave them out")
         if self.kind == "table" and not (self.columns and self.target):
-            raise ValueError("a plan on tables names its columns and its target")
+            raise ValueError("a plan on tables names its columns and its target; give both")
         inputs = {"volumes": self.images, "arrays": (ARRAY,), "table": ()}[self.kind]
         strange = [name for name in self.values if name not in inputs]
         if strange:
@@ -126,7 +127,7 @@ class DataNeeds(Record):
         names = [column.name for column in self.columns] + ([self.target.name] if self.target else [])
         for what, given in (("column", names), ("modality", list(self.modalities))):
             if len(set(given)) < len(given):
-                raise ValueError(f"each {what} is named once")
+                raise ValueError(f"each {what} is named once; give each a name of its own")
         return self
 
     @property

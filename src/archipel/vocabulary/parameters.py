@@ -10,10 +10,11 @@ from pydantic import Field, StringConstraints, model_validator
 from archipel.vocabulary.bounds import EXACT, LONGEST_NAME, LONGEST_TEXT, MOST_CHOICES
 from archipel.vocabulary.errors import BadInput
 from archipel.vocabulary.names import Name, Value
-from archipel.vocabulary.records import Many, Record
+from archipel.vocabulary.records import Many
+from archipel.vocabulary.wrong_values import Terms
 
 
-class HyperParameter(Record):
+class HyperParameter(Terms):
     """One argument of a plan: its type, its default and what it may be.
 
     A float or int has ``minimum`` and ``maximum`` (both inclusive); a choice lists its ``choices``; a bool is free.
@@ -36,13 +37,14 @@ class HyperParameter(Record):
     @model_validator(mode="after")
     def _default_is_allowed(self) -> Self:
         if self.kind in ("float", "int") and (self.minimum is None or self.maximum is None):
-            raise ValueError(f"hyper-parameter {self.name}: a number needs minimum and maximum")
+            raise ValueError(f"hyper-parameter {self.name}: a number needs minimum and maximum; give both")
         if any(abs(bound) >= EXACT for bound in (self.minimum, self.maximum) if bound is not None):
             raise ValueError(
-                f"hyper-parameter {self.name}: bounds must be within 2**53, beyond which JSON is not exact"
+                f"hyper-parameter {self.name}: bounds must be within 2**53, beyond which JSON is not exact; "
+                "give smaller ones"
             )
         if self.kind == "choice" and not self.choices:
-            raise ValueError(f"hyper-parameter {self.name}: a choice needs choices")
+            raise ValueError(f"hyper-parameter {self.name}: a choice needs choices; give choices=(...)")
         try:
             self.check(self.default)
         except BadInput as error:

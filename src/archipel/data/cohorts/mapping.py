@@ -19,6 +19,7 @@ from archipel.data.volumes import Orientation
 from archipel.vocabulary import BadInput, DataNeeds, ErrorCode, Name, Record, Thing, Value, ValueRange
 from archipel.vocabulary.misspelt import suggest_key
 from archipel.vocabulary.needs import LabelValue
+from archipel.vocabulary.wrong_values import wrong_value
 
 
 class ColumnMapping(Record):
@@ -109,7 +110,8 @@ def read_mapping(file: Path) -> DataMapping:
         place = f"{thing}: {'.'.join(map(str, first['loc']))}"
         if first["type"] == "extra_forbidden":
             raise BadInput(place, "is not a known key", suggest_key(DataMapping, first["loc"])) from error
-        raise BadInput(place, str(first["msg"]), remedy) from error
+        wrong = wrong_value(error, DataMapping)
+        raise BadInput(f"{thing}: {wrong.place}", wrong.cause, f"{wrong.remedy}; {remedy}") from error
     except (ValueError, RecursionError) as error:
         raise BadInput(thing, f"is not TOML: {error}", remedy) from error
     for name, rule in mapping.columns.items():

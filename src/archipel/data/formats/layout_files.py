@@ -9,6 +9,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from archipel.vocabulary import BadInput, Record
+from archipel.vocabulary.wrong_values import wrong_value
 
 _LARGEST = 1 << 20
 
@@ -52,7 +53,8 @@ def read_layout(path: Path) -> dict[str, str]:
         known = ", ".join(LayoutFile.model_fields)
         if first["type"] == "extra_forbidden":
             raise BadInput(f"{thing}: {key}", "is not a known key", f"the keys are {known}") from error
-        raise BadInput(f"{thing}: {key}", str(first["msg"]), remedy) from error
+        wrong = wrong_value(error, LayoutFile)
+        raise BadInput(f"{thing}: {wrong.place}", wrong.cause, f"{wrong.remedy}; {remedy}") from error
     except (ValueError, RecursionError) as error:
         raise BadInput(thing, f"is not TOML: {error}", remedy) from error
 

@@ -20,6 +20,7 @@ from archipel.data.tables.cells import COMMA_NUMBER, NUMBER, hexadecimal, is_com
 from archipel.data.tables.identifiers import identifying_text
 from archipel.vocabulary import BadInput, ErrorCode, Record, Thing, Value
 from archipel.vocabulary.needs import Unit
+from archipel.vocabulary.wrong_values import wrong_value
 
 ALWAYS_MISSING = frozenset(
     {"", "?", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "#N/A", "<NA>", "NaT", "n.a.", "N.A.", "k.A.", "k. A."}
@@ -278,13 +279,12 @@ def read_dictionary(path: Path) -> Dictionary:
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise BadInput(thing, f"is not TOML: {error}", "fix it", code=ErrorCode.BAD_INPUT) from error
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
+        wrong = wrong_value(error, Dictionary)
         known = ", ".join(ColumnRule.model_fields)
         raise BadInput(
-            Thing.worded(f"{thing}: {where}", dictionary=path.name, where=where),
-            str(first["msg"]),
-            f"a column has: {known}",
+            Thing.worded(f"{thing}: {wrong.place}", dictionary=path.name, where=wrong.place),
+            wrong.cause,
+            f"{wrong.remedy}; a column has: {known}",
         ) from error
 
 
