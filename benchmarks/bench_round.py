@@ -23,6 +23,7 @@ from archipel.plans import Draft, draft
 from archipel.site.sandbox import measure
 from archipel.tensors import blob_hash, decode, in_type, tensor_file_size
 from archipel.vocabulary import ArchipelError, RosterEntry, RoundTerms, WorkerLimits
+from memory_watch import MemoryWatch
 from reference import Reference
 
 PLAN = Path(__file__).with_name("round_plan.py")
@@ -45,13 +46,14 @@ def bench_round(sites: int, size_mb: float, pairs: int = 7, folder: Path | None 
                 federation.add_site(name, _table(root / f"data-{number}", number), layout="npz", dataset=DATASET)
             federation.start_sites()
             idle = _peak_memory(federation.server.pid)
+            memory = MemoryWatch([site.running.pid for site in federation.sites.values()])
             drawn = _submit(federation, size_mb, sites)
             for site in federation.sites.values():
                 site.approve(NAME)
             size = tensor_file_size(drawn.job.tensors)
             with Reference(root / "reference", sites, size) as reference, federation.client() as client:
                 _wait_approved(client, sites)
-                return _measure(federation, client, reference, drawn, size, pairs, idle)
+                return _measure(federation, client, reference, drawn, size, pairs, idle, memory)
 
 
 def _measure(
@@ -62,8 +64,10 @@ def _measure(
     size: int,
     pairs: int,
     idle: int,
+    memory: MemoryWatch,
 ) -> dict[str, Any]:
     _step(client)
+    memory.begin_again()
     first = _model(client)
     correct = _is_right(drawn, decode(drawn.initial_model), first, len(federation.sites))
     for _ in range(WARM_UP - 1):
@@ -74,7 +78,7 @@ def _measure(
     reference_seconds = []
     for _ in range(pairs):
         reference_seconds.append(reference.round())
-        _step(client)
+        _step(client, memory)
     cpu = _cpu(federation) - before
     reference_cpu = _spent(reference.pids) - reference_before
     rounds = _rounds(client)[rounds_before:]
@@ -94,6 +98,8 @@ def _measure(
         "server_peak_rss_mb": round(_peak_memory(federation.server.pid) / 1e6, 1),
         "server_idle_rss_mb": round(idle / 1e6, 1),
         "server_growth_over_model": round((_peak_memory(federation.server.pid) - idle) / size, 3),
+        "site_growth_over_model": round(memory.own / size, 3),
+        "site_shared_over_model": round(memory.shared / size, 3),
         "cpu_seconds_per_round": round(cpu / len(rounds), 3),
         "reference_cpu_seconds_per_round": round(reference_cpu / len(rounds), 3),
         "wire_bytes_per_round": last["bytes_down"] + last["bytes_up"],
@@ -153,7 +159,7 @@ def _wait_approved(client: httpx.Client, sites: int) -> None:
     wait_for(approved, "approvals", lambda: None)
 
 
-def _step(client: httpx.Client) -> None:
+def _step(client: httpx.Client, memory: MemoryWatch | None = None) -> None:
     """One round, watched by its events so that looking costs the server nothing while it works."""
     events = f"/v1/experiments/{NAME}/events?follow=false&after="
     seen = 0
@@ -163,6 +169,8 @@ def _step(client: httpx.Client) -> None:
     until = time.monotonic() + 600
     while time.monotonic() < until:
         time.sleep(0.2)
+        if memory is not None:
+            memory.look()
         for event in client.get(f"{events}{seen}").raise_for_status().json():
             seen = event["seq"]
             if event["kind"] == "state" and event["body"]["state"] == "paused":

@@ -20,7 +20,8 @@ from archipel.privacy import update_schema
 from archipel.rounds import Delivered, Delivery
 from archipel.rounds.experiment_store import Opened
 from archipel.rounds.stages import Stage
-from archipel.server.experiments import views
+from archipel.server import backup
+from archipel.server.experiments import spare_files, views
 from archipel.server.experiments.service import Experiments
 from archipel.server.experiments.spool_names import spool_name
 from archipel.server.membership.federation import ServerContext
@@ -351,3 +352,111 @@ async def test_a_frame_begun_under_another_hash_takes_no_room(server: Server) ->
     await server.records_it()
     await call
     assert not other.exists()
+
+
+WIDE = encode({"w": np.random.default_rng(1).normal(size=700_000)})
+assert len(WIDE) > spare_files.SMALLEST_SPARE
+
+
+def names_in(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+async def spool_wide(part: Path, incoming: Coming, offset: int = 0) -> str:
+    return await spooling.spool(part, offset, incoming, size=len(WIDE), thing=THING)
+
+
+@pytest.mark.parametrize("longer", [-CHUNK, 0, 5])
+async def test_a_spare_file_is_written_over_and_nothing_of_it_is_left(tmp_path: Path, longer: int) -> None:
+    spare, part = tmp_path / "first.0.spare", tmp_path / "first.1.1.berlin.part"
+    spare.write_bytes(b"s" * (len(WIDE) + longer))
+    number = spare.stat().st_ino
+    digest = await spool_wide(part, Coming(WIDE))
+    assert part.stat().st_ino == number and digest == blob_hash(WIDE) and part.read_bytes() == WIDE
+    assert names_in(tmp_path) == {part.name}
+
+
+async def test_of_a_spare_file_only_what_arrived_counts_and_the_rest_is_brought(tmp_path: Path) -> None:
+    (tmp_path / "first.0.spare").write_bytes(b"s" * len(WIDE))
+    part = tmp_path / "first.1.1.berlin.part"
+    with pytest.raises(ArchipelError) as broken:
+        await spool_wide(part, Breaks(WIDE[: 2 * CHUNK], len(WIDE)))
+    assert broken.value.code is ErrorCode.LOST
+    # As a server finds it that was killed here: the file is as long as before.
+    assert part.stat().st_size == len(WIDE) and spooling.held(part) == 2 * CHUNK
+    with pytest.raises(ArchipelError, match="bytes are here"):
+        await spool_wide(part, Coming(WIDE[3 * CHUNK :]), 3 * CHUNK)
+    assert await spool_wide(part, Coming(WIDE[CHUNK:]), CHUNK) == blob_hash(WIDE)
+    assert part.read_bytes() == WIDE and names_in(tmp_path) == {part.name}
+
+
+async def test_a_small_update_has_a_file_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "first.0.spare").write_bytes(b"s" * 10)
+    await spool(tmp_path / "first.1.1.berlin.part", Coming(FRAME))
+    assert (tmp_path / "first.0.spare").stat().st_size == 10
+
+
+async def test_an_update_that_ends_early_does_not_get_the_old_bytes_of_a_spare_file(tmp_path: Path) -> None:
+    (tmp_path / "first.0.spare").write_bytes(WIDE)
+    part = tmp_path / "first.1.1.berlin.part"
+    await spool_wide(part, Coming(WIDE[:CHUNK]))
+    assert part.read_bytes() == WIDE[:CHUNK] and spooling.held(part) == CHUNK
+
+
+def test_a_server_killed_after_a_piece_counts_it_and_nothing_behind_it(tmp_path: Path) -> None:
+    (tmp_path / "first.0.spare").write_bytes(b"s" * len(WIDE))
+    part, read = tmp_path / "first.1.1.berlin.part", os.pipe()
+    if not (child := os.fork()):
+
+        class Dies(Coming):
+            async def receive(self, keep: Any) -> None:
+                keep(memoryview(WIDE[:CHUNK]))
+                os.kill(os.getpid(), 9)
+
+        asyncio.run(spool_wide(part, Dies(WIDE)))
+        os._exit(1)
+    os.close(read[0]), os.close(read[1])
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -9
+    assert spooling.held(part) == CHUNK and part.read_bytes()[:CHUNK] == WIDE[:CHUNK]
+
+
+def test_spare_files_are_few_and_of_their_own_experiment(tmp_path: Path) -> None:
+    for number in range(3):
+        whole = tmp_path / f"first.1.1.site{number}"
+        whole.write_bytes(WIDE)
+        assert spare_files.keep_spare(whole, "first", 2) is (number < 2)
+    assert not spare_files.take_spare(tmp_path / "other.1.1.berlin.part")
+    assert spare_files.take_spare(tmp_path / "first.2.1.berlin.part")
+    spare_files.drop_spares(tmp_path)
+    assert names_in(tmp_path) == {"first.1.1.site2", "first.2.1.berlin.part"}
+
+
+def test_a_closed_round_leaves_spare_files_and_the_end_of_the_experiment_none(server: Server) -> None:
+    spool, half = server.federation.state.spool, server.part
+    late = server.tensor_file.with_name("first.1.1.late.0.0")
+    late.write_bytes(WIDE), half.write_bytes(WIDE)
+    assert server.update.model is not None
+    server.store.heard(server.update.key, (), [Delivery("berlin", server.update, server.tensor_file)])
+    server.tensor_file.write_bytes(WIDE)
+    server.store._sweep(keeps_spares=True)
+    assert server.tensor_file.exists() and half.exists(), "the round is open"
+    assert [spare_files.is_spare(path) for path in spool.iterdir()].count(True) == 1 and not late.exists()
+    server.store.refused(server.update.key, ())
+    assert not list(spool.iterdir())
+
+
+def test_a_backup_does_not_take_a_file_that_was_written_over_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, copied = tmp_path / "first.1.1.berlin", tmp_path / "copied"
+    whole.write_bytes(WIDE)
+    copy = backup.shutil.copyfileobj
+
+    def slow(source: Any, target: Any, length: int) -> None:
+        copy(source, target, length)
+        assert spare_files.keep_spare(whole, "first", 1)
+
+    monkeypatch.setattr(backup.shutil, "copyfileobj", slow)
+    with pytest.raises(FileNotFoundError):
+        backup._copy_file(whole, copied)
+    assert not copied.exists()

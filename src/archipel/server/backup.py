@@ -162,6 +162,10 @@ def _copy_file(source: Path, place: Path) -> None:
             shutil.copyfileobj(file, target, _CHUNK)
             target.flush()
             os.fsync(target.fileno())
+    if not source.exists():
+        # Its round closed, and another update may have been written over it meanwhile.
+        place.unlink()
+        raise FileNotFoundError(source)
 
 
 def _journal(place: Path) -> tuple[int, list[str]]:

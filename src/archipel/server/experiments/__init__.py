@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from archipel.server.experiments.hub import DeployedFleet, Stream
     from archipel.server.experiments.package_answers import last_said
     from archipel.server.experiments.service import Experiments
+    from archipel.server.experiments.spare_files import SMALLEST_SPARE, drop_spares, take_spare
     from archipel.server.experiments.spool_names import spool_name, spool_start
     from archipel.server.experiments.unused_blobs import UnusedBlobs
     from archipel.server.experiments.views import parsed_job
@@ -28,6 +29,7 @@ else:
             "hub": ["DeployedFleet", "Stream"],
             "package_answers": ["last_said"],
             "service": ["Experiments"],
+            "spare_files": ["SMALLEST_SPARE", "drop_spares", "take_spare"],
             "spool_names": ["spool_name", "spool_start"],
             "unused_blobs": ["UnusedBlobs"],
             "views": ["parsed_job"],
@@ -36,12 +38,14 @@ else:
     )
 
 __all__ = [
+    "SMALLEST_SPARE",
     "DeployedFleet",
     "ExperimentService",
     "Experiments",
     "Figure",
     "Stream",
     "UnusedBlobs",
+    "drop_spares",
     "figures",
     "journal_heads",
     "last_said",
@@ -49,5 +53,6 @@ __all__ = [
     "parsed_job",
     "spool_name",
     "spool_start",
+    "take_spare",
     "views",
 ]

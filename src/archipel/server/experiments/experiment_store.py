@@ -35,6 +35,7 @@ from archipel.server.experiments.attempt_rows import (
 )
 from archipel.server.experiments.model_rows import keep_models, unnamed
 from archipel.server.experiments.progress_rows import invited_to, read_progress
+from archipel.server.experiments.spare_files import is_spare, keep_spare
 from archipel.server.experiments.states import add_event, end_early, newest_awaited, set_state
 from archipel.server.state import AttemptCancelled, AttemptClosed, AttemptOpened, ServerJournalKind, add_entry, schema
 from archipel.storage import BlobStore, Database, utc_now
@@ -59,6 +60,8 @@ _NEEDED = (
     .where(_IS_OPEN)
 )
 _OPEN = select(_rounds.c.round, _rounds.c.attempt).where(_IS_OPEN)
+_ARRIVES = (".part", ".arrived")
+"""How the names of files end of which some bytes have arrived."""
 _ADD_ROUND, _ADD_SITES = insert(_rounds), insert(_updates)
 
 
@@ -194,7 +197,9 @@ class SqlExperimentStore:
         local: dict[str, Path],
         memory: Mapping[str, Kept] = NO_MEMORY,
     ) -> tuple[str, ...]:
-        """The attempt ends: the record, the models and the memory that last, and then the spools go."""
+        """The attempt ends: the record, the models and the memory that last, and then the spools go, but for spare
+        files.
+        """
         blobs = self._blobs
         if result is not None and closed.model is not None:
             blobs.put_file(result, closed.model)
@@ -249,7 +254,7 @@ class SqlExperimentStore:
             with self._database.write() as connection:
                 for blob in unnamed(connection, unneeded):
                     blobs.delete(blob)
-        self.sweep()
+        self._sweep(keeps_spares=True)
         return invited
 
     def stall(self, reason: str) -> None:
@@ -268,6 +273,7 @@ class SqlExperimentStore:
 
     def finish(self, reason: str | None = None) -> None:
         """All stages are done."""
+        self.sweep()
         self._turn(ExperimentVerb.COMPLETE, reason)
 
     def _turn(self, verb: ExperimentVerb, reason: str | None) -> None:
@@ -290,14 +296,24 @@ class SqlExperimentStore:
         self.sweep()
 
     def sweep(self) -> None:
-        """Delete the spools of this experiment, whole or half received, that no open round needs."""
+        """Delete the spools of this experiment, whole or half received, that no open round needs, and spare files."""
+        self._sweep(keeps_spares=False)
+
+    def _sweep(self, *, keeps_spares: bool) -> None:
+        """With ``keeps_spares``, which only a round that is closed allows, the next round writes over its files."""
         named = {"named": self._name}
         with self._database.read() as connection:
             needed = set(connection.scalars(_NEEDED, named))
             rounds = connection.execute(_OPEN, named).mappings().all()
         under_way = tuple(f"{self._name}.{row['round']}.{row['attempt']}." for row in rounds)
+        sites = len(self.job.sites)
         for path in self._spool.glob(f"{self._name}.*"):
-            if path.name not in needed and not (path.name.endswith(".part") and path.name.startswith(under_way)):
+            arrives = path.suffix in _ARRIVES
+            if path.name in needed or (arrives and path.name.startswith(under_way)):
+                continue
+            # A half received file may still be written to.
+            kept = keeps_spares and (is_spare(path) or (not arrives and keep_spare(path, self._name, sites)))
+            if not kept:
                 path.unlink(missing_ok=True)
 
     def _of(self, table: Table) -> Select[tuple[object, ...]]:

@@ -26,6 +26,7 @@ from archipel.server.experiments.experiment_store import SqlExperimentStore
 from archipel.server.experiments.hub import Hub
 from archipel.server.experiments.package_answers import keep_packages
 from archipel.server.experiments.records import ExperimentRecords
+from archipel.server.experiments.spare_files import drop_spares
 from archipel.server.experiments.states import add_event
 from archipel.server.membership import ServerContext
 from archipel.server.state import schema
@@ -141,6 +142,7 @@ class Experiments:
             if interrupted is None:
                 try:
                     if state is not None and state.is_over:
+                        await asyncio.to_thread(store.sweep)
                         for site in job.sites:
                             await self.hub.send(site, EndedMessage(experiment=name, state=state))
                     goes_on = await self._goes_on(store)
@@ -157,6 +159,8 @@ class Experiments:
     async def _interrupted(self, name: str, error: Exception) -> None:
         reason = str(error) if isinstance(error, ArchipelError) else "an unexpected error; see the server's log"
         unexpected = None if isinstance(error, StorageFull) else error
+        if not unexpected:
+            await asyncio.to_thread(drop_spares, self.federation.state.spool)
         if await self.note_interruption(name, reason) or unexpected:
             _log.error("experiment interrupted", experiment=name, error=reason, exc_info=unexpected)
         await asyncio.sleep(self.federation.limits.retry_s)

@@ -14,8 +14,8 @@ import structlog
 
 from archipel.privacy import update_schema
 from archipel.rounds import Delivered
-from archipel.server.experiments import DeployedFleet, Experiments, spool_name, spool_start
-from archipel.server.sites.spooling import held, spool
+from archipel.server.experiments import DeployedFleet, Experiments, drop_spares, spool_name, spool_start
+from archipel.server.sites.spooling import arrived_beside, held, spool
 from archipel.storage import disk_errors_named, sync_folder
 from archipel.tensors import check_header, tensor_file_size
 from archipel.transport import Incoming
@@ -73,18 +73,19 @@ class Receiving:
             )
         part = self._part(update)
         # A site has one upload for a task: what it began to send before under other hashes is removed.
-        for other in part.parent.glob(f"{spool_start(update)}.*.part"):
-            if other != part:
+        for other in part.parent.glob(f"{spool_start(update)}.*.part*"):
+            if other not in (part, arrived_beside(part)):
                 other.unlink(missing_ok=True)
         return await spool(part, offset, incoming, size=size, thing=update.thing)
 
     @contextlib.asynccontextmanager
     async def _room_awaited(self, update: Update) -> AsyncIterator[None]:
-        """A full disk is reported to the experiment's followers; the site tries again."""
+        """A full disk is reported to the experiment's followers; the site tries again, with the room of spare files."""
         try:
             yield
         except StorageFull as error:
             name = update.key.experiment
+            drop_spares(self._experiments.federation.state.spool)
             if await self._experiments.note_interruption(name, str(error)):
                 _log.error("an update waits for disk space", experiment=name, site=update.site, error=str(error))
             raise
