@@ -74,12 +74,14 @@ def _measure(
         reference.round()
         _step(client)
     before, rounds_before = _cpu(federation), len(_rounds(client))
+    server_before = _spent([federation.server.pid])
     reference_before = _spent(reference.pids)
     reference_seconds = []
     for _ in range(pairs):
         reference_seconds.append(reference.round())
         _step(client, memory)
     cpu = _cpu(federation) - before
+    server_cpu = _spent([federation.server.pid]) - server_before
     reference_cpu = _spent(reference.pids) - reference_before
     rounds = _rounds(client)[rounds_before:]
     seconds = [_seconds(one) for one in rounds]
@@ -101,6 +103,7 @@ def _measure(
         "site_growth_over_model": round(memory.own / size, 3),
         "site_shared_over_model": round(memory.shared / size, 3),
         "cpu_seconds_per_round": round(cpu / len(rounds), 3),
+        "server_cpu_seconds_per_round": round(server_cpu / len(rounds), 3),
         "reference_cpu_seconds_per_round": round(reference_cpu / len(rounds), 3),
         "wire_bytes_per_round": last["bytes_down"] + last["bytes_up"],
         "correct": correct,
