@@ -109,7 +109,11 @@ def test_the_best_of_no_round_is_the_model_that_it_started_from(
 @pytest.mark.parametrize(
     ("given", "error", "cause"),
     [
-        ("nothing-1", NotFound, r"nothing-1: is not at this server; list the experiments; .*\./nothing-1"),
+        (
+            "nothing-1",
+            NotFound,
+            r"nothing-1: is not at this server; name one that `archipel experiment l.*\./nothing-1",
+        ),
         ("{parent}:local", BadInput, "is not one that another experiment can start from; give {parent}:last or"),
         ("{parent}:", None, ""),
         ("missing.safetensors", BadInput, "missing.safetensors: cannot be read"),

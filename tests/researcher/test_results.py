@@ -11,11 +11,11 @@ import pytest
 import archipel
 from archipel.plans import package
 from archipel.plans.files import trained_with
-from archipel.researcher import tables
+from archipel.researcher import packages, tables
 from archipel.researcher.progress import Progress, advance, sparkline
 from archipel.tensors import blob_hash, decode, joined
 from archipel.transport.rest import BaselinesView, Event, ModelView, RoundView, UnknownEvent
-from archipel.vocabulary import MetricSpec, NotFound
+from archipel.vocabulary import ErrorCode, Failure, MetricSpec, NotFound
 from worlds.research import World
 from worlds.scripted_experiments import logged, model
 
@@ -78,6 +78,34 @@ def test_failures_are_told_in_the_agents_words_and_in_full_once_a_person_release
     world.experiments.release(finished.name, "site-a", 2, "of another site")
     full = "Traceback:\n  line 12\nValueError: 3 channels\\x1b[2J"
     assert told() == [(2, "train", "site-b", FAILURE["sentence"], "plan.py", 12, full)]
+
+
+def test_a_failure_to_import_has_the_packages_that_its_site_lacks_beside_it() -> None:
+    def failed(number: int, site: str, exception: str) -> Event:
+        failure = Failure(code=ErrorCode.PLAN_ERROR, sentence="the plan failed", exception=exception)
+        body = {
+            "site": site, "round": 1, "attempt": 1, "kind": "train", "about": "",
+            "failure": failure.model_dump(mode="json"),
+        }  # fmt: skip
+        return Event.model_validate({"seq": number, "at": "", "kind": "site-failed", "body": body})
+
+    events = [
+        failed(1, "a", "ModuleNotFoundError"),
+        failed(2, "a", "ValueError"),
+        failed(3, "b", "ModuleNotFoundError"),
+    ]
+    rows = tables.failure_rows(events, {"a": "scikit-survival (imported as sksurv)"})
+    assert [row["lacks"] for row in rows] == ["scikit-survival (imported as sksurv)", "", ""]
+
+
+def test_what_a_site_lacks_is_what_it_said_itself(finished: archipel.Experiment) -> None:
+    document = finished.document()
+    answers = [
+        answer.model_copy(update={"packages": {"sksurv": None, "numpy": "2.4"} if number == 0 else None})
+        for number, answer in enumerate(document.approvals)
+    ]
+    said = packages.lacking(document.model_copy(update={"approvals": tuple(answers)}))
+    assert said == {answers[0].site: "scikit-survival (imported as sksurv)"}
 
 
 def test_events_of_several_pages_are_all_read(finished: archipel.Experiment, monkeypatch: pytest.MonkeyPatch) -> None:

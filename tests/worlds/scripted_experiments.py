@@ -218,7 +218,8 @@ class ScriptedExperiments:
 
     def _known(self, experiment: str) -> dict[str, Any]:
         if experiment not in self.documents:
-            raise NotFound(f"experiment {experiment}", "is not at this server", "list the experiments")
+            remedy = "name one that `archipel experiment list` shows"
+            raise NotFound(f"experiment {experiment}", "is not at this server", remedy)
         return self.documents[experiment]
 
     async def control(self, experiment: str, verb: str, *, by: Actor) -> ExperimentView:

@@ -127,10 +127,11 @@ def _print(figures: Mapping[str, JsonValue], as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(figures))
         return
-    from rich.console import Console
     from rich.table import Table
+
+    from archipel.cli.screens import screen_for
 
     table = Table(show_header=False)
     for name, value in figures.items():
         table.add_row(name, str(value))
-    Console().print(table)
+    screen_for().print(table)

@@ -76,13 +76,14 @@ def evaluate(
 
 
 def _print(found: Evaluation) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    from archipel.cli.screens import screen_for
+    from archipel.vocabulary.counting import pluralise
     from archipel.vocabulary.visible import escape_hidden
 
-    console = Console(highlight=False)
+    console = screen_for()
     by_subject = list(next(iter(found.subjects.values()), ()))
     if by_subject and len(found.subjects) <= _MOST_ROWS:
         table = Table("subject", *map(escape_hidden, by_subject))
@@ -94,7 +95,7 @@ def _print(found: Evaluation) -> None:
     table = Table("metric", f"all {found.count} subjects", "95 % interval", "counted")
     for name, one in found.metrics.items():
         interval = "-" if one.low is None else f"{_number(one.low)} to {_number(one.high)}"
-        table.add_row(Text(escape_hidden(name)), _number(one.value), interval, f"{one.weight} {one.counts}")
+        table.add_row(Text(escape_hidden(name)), _number(one.value), interval, pluralise(one.weight, one.counts))
     console.print(table)
 
 

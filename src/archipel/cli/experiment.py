@@ -60,10 +60,12 @@ def failures(
     as_json: AsJson = False,
 ) -> None:
     """List the failures of sites, with an error's full text if a person at the site released it."""
+    from archipel.researcher.packages import lacking
     from archipel.researcher.tables import failure_rows
 
     with _experiment(name, at) as experiment:
-        show(f"failures of {name}", failure_rows(experiment.events()), as_json)
+        rows = failure_rows(experiment.events(), lacking(experiment.document()))
+        show(f"failures of {name}", rows, as_json)
 
 
 @app.command()

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 def print_scores(scores: Sequence[ModelScores], metrics: Sequence[MetricSpec]) -> None:
     """One table per metric, which says what its means are means of, and at which site each model is worst."""
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    from archipel.cli.screens import screen_for
     from archipel.vocabulary import worst_site
     from archipel.vocabulary.visible import escape_hidden
 
@@ -47,7 +47,7 @@ def print_scores(scores: Sequence[ModelScores], metrics: Sequence[MetricSpec]) -
                 *(_cell(scored.per_site.get(site, {}).get(metric)) for site in sites),
                 Text("-" if worst is None else escape_hidden(f"{worst[0]} {worst[1]:.4f}")),
             )
-        Console().print(table)
+        screen_for().print(table)
 
 
 def _cell(value: float | None) -> str:

@@ -188,11 +188,10 @@ def _sites(
 
 
 def _print_rounds(store: MemoryExperimentStore) -> None:
-    from rich.console import Console
-
+    from archipel.cli.screens import screen_for
     from archipel.vocabulary import TaskKind
 
-    console = Console(highlight=False)
+    console = screen_for()
     for record in store.records:
         numbers = {**record.metrics, **{f"validation {name}": one for name, one in record.validation.items()}}
         means = ", ".join(f"{name} {one.mean():.4f}" for name, one in numbers.items() if one.weight)

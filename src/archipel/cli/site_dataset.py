@@ -196,6 +196,7 @@ def dataset_check(name: Dataset, state: State, as_json: AsJson = False) -> None:
         warnings = len(checked.problems) - len(checked.errors)
         counts = ((checked.subjects, "usable subject"), (len(checked.errors), "error"), (warnings, "warning"))
         screen.print(f"dataset {name}: {', '.join(pluralise(count, what) for count, what in counts)}")
+        screen.print(f"how good the data is: archipel site dataset report {name}")
         dataset_display.print_how_to_leave_out(screen, name, checked.problems)
     if checked.errors:
         raise typer.Exit(1)

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 from rich.status import Status
 from rich.table import Table
 from rich.text import Text
 
+from archipel.cli.screens import screen_for
 from archipel.cli.times import readable
 from archipel.vocabulary.visible import escape_hidden, escape_hidden_lines
 
@@ -59,7 +60,7 @@ class Screen:
     """For people: times in one form, and no markup, so that another party's text stays text."""
 
     def __init__(self) -> None:
-        self._console = Console(highlight=False, markup=False)
+        self._console = screen_for(markup=False)
 
     def print(self, *objects: RenderableType) -> None:
         """Print them on a line; nothing in a text is hidden."""
@@ -91,7 +92,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Mapping[str, object]]) ->
 
     table = Table()
     for column in columns:
-        table.add_column(column, overflow="fold")
+        table.add_column(column.replace("_", " "), overflow="fold")
     for row in rows:
         table.add_row(*(Text(escape_hidden(words(row[column]))) for column in columns))
     console().print(table)

@@ -17,9 +17,10 @@ def show(title: str, rows: Sequence[Mapping[str, object]], as_json: bool) -> Non
     if as_json:
         print(json.dumps(list(rows)))
         return
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
+
+    from archipel.cli.screens import screen_for
 
     if not rows:
         print(f"{title}: none")
@@ -29,7 +30,7 @@ def show(title: str, rows: Sequence[Mapping[str, object]], as_json: bool) -> Non
         table.add_column(key.replace("_", " "), overflow="fold", no_wrap=key in _WHOLE)
     for row in rows:
         table.add_row(*(Text(cell(value)) for value in row.values()))
-    Console().print(table)
+    screen_for().print(table)
 
 
 def cell(value: object) -> str:

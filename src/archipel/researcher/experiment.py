@@ -260,8 +260,9 @@ class Experiment:
         """One row for each failure of a site, in the words of its agent.
 
         ``detail`` is the error's full text where a person at the site released it (``archipel site errors release``).
+        ``lacks`` names the packages of the plan that the site said it lacks, where the plan failed to import one.
         """
-        return tables.failures(self.events())
+        return tables.failures(self.events(), packages.lacking(self.document()))
 
     @property
     def baselines(self) -> DataFrame:

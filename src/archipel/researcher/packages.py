@@ -88,6 +88,12 @@ def _lacks(sites: list[str], packages: tuple[str, ...], optional: Collection[str
     return f"{', '.join(sites)}: {'; '.join(parts)}"
 
 
+def lacking(document: ExperimentView) -> dict[str, str]:
+    """What each site that lacks a package of the job lacks, as it said before anybody decided there."""
+    found = {answer.site: missing(answer.packages) for answer in document.approvals if answer.packages is not None}
+    return {site: named(packages) for site, packages in found.items() if packages}
+
+
 def package_rows(document: ExperimentView) -> list[Row]:
     """One row per site and package that the job names; without a version where the site has not said it."""
     rows: list[Row] = []

@@ -53,7 +53,10 @@ def _known(connection: Connection, name: str) -> Experiment:
         return Experiment.known(connection, name)
     except NotFound as error:
         raise NotFound(
-            error.thing, error.cause, f"list the experiments; a file is given as ./{name}", command=ListExperiments()
+            error.thing,
+            error.cause,
+            f"name one that `archipel experiment list` shows; a file is given as ./{name}",
+            command=ListExperiments(),
         ) from None
 
 

@@ -30,6 +30,7 @@ Row = dict[str, Cell]
 
 _OF_A_ROUND = ("round", "attempt", "site", "state", "samples", "seconds")
 _OF_A_FAILURE = ("code", "sentence", "exception", "file", "line")
+_OF_IMPORTS = {"ImportError", "ModuleNotFoundError"}
 
 
 def to_table(rows: Sequence[Mapping[str, Cell]], columns: Sequence[str] | None = None) -> DataFrame:
@@ -91,13 +92,17 @@ def history_rows(rounds: Sequence[RoundView], baselines: BaselinesView | None = 
     return rows
 
 
-def failures(events: Sequence[Event]) -> DataFrame:
+def failures(events: Sequence[Event], lacking: Mapping[str, str] | None = None) -> DataFrame:
     """``failure_rows`` as a DataFrame."""
-    return to_table(failure_rows(events), columns=["round", "attempt", "stage", "site", *_OF_A_FAILURE, "detail"])
+    columns = ["round", "attempt", "stage", "site", *_OF_A_FAILURE, "lacks", "detail"]
+    return to_table(failure_rows(events, lacking), columns=columns)
 
 
-def failure_rows(events: Sequence[Event]) -> list[Row]:
+def failure_rows(events: Sequence[Event], lacking: Mapping[str, str] | None = None) -> list[Row]:
     """Every failure of a site, oldest first, of training and of the stages after it.
+
+    ``lacking`` are the packages of the plan that each site said before that it lacks: they are in ``lacks`` of a
+    failure to import, which leaves a site without the package's name.
 
     The code and the sentence are its agent's; ``exception`` is the error's class, ``line`` the plan's line; ``detail``
     is the error's full text where a person at the site released it, else empty.
@@ -111,7 +116,8 @@ def failure_rows(events: Sequence[Event]) -> list[Row]:
         if isinstance(body := event.body, SiteFailed):
             place: Row = {"round": body.round, "attempt": body.attempt, "stage": body.stage, "site": body.site}
             failure: Row = body.failure.model_dump(mode="json", include=set(_OF_A_FAILURE))
-            rows.append({**place, **failure, "detail": "\n".join(details.get(body.task, ()))})
+            lacks = (lacking or {}).get(body.site, "") if body.failure.exception in _OF_IMPORTS else ""
+            rows.append({**place, **failure, "lacks": lacks, "detail": "\n".join(details.get(body.task, ()))})
     return rows
 
 

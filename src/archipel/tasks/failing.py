@@ -31,7 +31,8 @@ _SENTENCES = {
     ErrorCode.POLICY: "the site's policy does not allow this",
     ErrorCode.REPLAYED: "the task's key was used before with other content",
     ErrorCode.REVOKED: "the site withdrew its approval",
-    ErrorCode.SANDBOX: "the site has no sandbox and refuses to train without one",
+    ErrorCode.SANDBOX: "the site has no sandbox and refuses to train without one; "
+    "its people can read the remedy with archipel site status",
     ErrorCode.TRUST: "what the site holds is not what was approved or signed",
 }
 _NOT_HELD = "the newest signed result that the site holds is not that of the round which this follows"

@@ -44,7 +44,10 @@ _sums: TypeAdapter[dict[str, MetricSum]] = TypeAdapter(dict[str, MetricSum])
 def unknown(experiment: str) -> NotFound:
     """The error for an experiment that is not here."""
     return NotFound(
-        Thing("experiment", experiment), "is not at this server", "list the experiments", command=ListExperiments()
+        Thing("experiment", experiment),
+        "is not at this server",
+        "name one that `archipel experiment list` shows",
+        command=ListExperiments(),
     )
 
 
