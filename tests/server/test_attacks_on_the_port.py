@@ -11,9 +11,16 @@ import ssl
 import stat
 import time
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import grpc
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from archipel.server.membership.federation import ServerContext
 from archipel.tensors import blob_hash
@@ -222,3 +229,40 @@ async def test_while_all_threads_wait_for_a_site_messages_go_on_and_the_server_s
         with closing_all([slow]), pytest.raises(ArchipelError) as lost:
             await waiting
     assert lost.value.code is ErrorCode.LOST
+
+
+def self_signed(name: str, authority: bytes) -> Keys:
+    """A certificate that claims to be a site's, signed by nobody."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now)
+        .not_valid_after(now + timedelta(days=1))
+        .sign(key, hashes.SHA256())
+    )
+    secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return Keys(secret, certificate.public_bytes(Encoding.PEM), authority)
+
+
+async def test_a_certificate_that_the_federation_did_not_sign_is_nobodys(attacked: Attacked) -> None:
+    forged = self_signed("berlin", attacked.keys.authority)
+    with pytest.raises(ArchipelError) as lost:
+        await fetched(attacked.client(forged), BLOB)
+    assert lost.value.code is ErrorCode.LOST
+    renew = attacked.channel(forged).unary_unary(f"/{service.SERVICE}/Renew")
+    with pytest.raises(grpc.aio.AioRpcError):
+        await renew(b"{}", timeout=5)
+    assert await attacked.still_answers()
+
+
+async def test_tls_before_1_3_carries_no_models(attacked: Attacked) -> None:
+    context = attacked.keys.tls
+    context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_2
+
+    def call() -> None:
+        with attacked.plain() as connection, pytest.raises(OSError):
+            context.wrap_socket(connection, server_hostname="127.0.0.1")
+
+    await asyncio.to_thread(call)
