@@ -88,6 +88,16 @@ async def test_a_head_that_the_site_did_not_sign_is_refused(federation, enrolled
     assert site.newest == site.head(5)
 
 
+async def test_an_update_that_comes_before_the_hello_is_sent_again_after_it(federation, enrolled) -> None:  # type: ignore[no-untyped-def]
+    site = Site(federation, enrolled)
+    with pytest.raises(ArchipelError) as early:
+        await site.upload(site.head(9))
+    assert early.value.code is ErrorCode.LOST and "berlin" not in site.wire.hub.attested
+    site.hello(site.head(5))
+    await site.upload(site.head(9))
+    assert site.newest == site.head(9)
+
+
 async def test_a_site_whose_journal_went_back_is_one_fault_however_often_it_connects(federation, enrolled) -> None:  # type: ignore[no-untyped-def]
     site = Site(federation, enrolled)
     for number in (9, 5, 5, 6, 8):

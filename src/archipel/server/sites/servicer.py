@@ -42,6 +42,7 @@ from archipel.transport.waiting import with_timeout
 from archipel.vocabulary import (
     ArchipelError,
     BadInput,
+    Conflict,
     ErrorCode,
     NotFound,
     NotPermitted,
@@ -49,7 +50,7 @@ from archipel.vocabulary import (
     Thing,
     Update,
 )
-from archipel.vocabulary.remedies import JoinFederation
+from archipel.vocabulary.remedies import JoinFederation, Nothing
 
 _log = structlog.get_logger("archipel.wire")
 PATIENCE = 3
@@ -280,7 +281,16 @@ class FederationServicer:
         await self._receiving.receive(start.update, start.offset, incoming, expected)
 
     async def _hear_head(self, site: str, document: Document) -> None:
-        """Note a head that came with an update; it is kept in the transaction in which the update is."""
+        """Note a head that came with an update; it is kept in the transaction in which the update is.
+
+        Raises Conflict (code lost) for a site that has not said hello since this server started: its hello shows first
+        whether its journal went back.
+        """
+        if site not in self._identity_keys:
+            raise Conflict(
+                Thing("site", site), "has no control stream yet", "it is tried again", code=ErrorCode.LOST,
+                command=Nothing(),
+            )  # fmt: skip
         head = journal_heads.read(self._identity_keys[site], site, document)
         known = self.hub.attested.get(site)
         if known is None or head.number > known.number:
