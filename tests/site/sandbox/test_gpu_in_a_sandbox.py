@@ -133,7 +133,7 @@ async def test_a_frozen_worker_whose_gpu_still_computes_is_ended(on_gpu: OnGpu) 
     await asyncio.sleep(2.5)
     assert worker.alive
     on_gpu.nvml.busy = frozenset({worker.main})
-    for _ in range(300):
+    for _ in range(3000):
         if not worker.alive:
             break
         await asyncio.sleep(0.02)
