@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,17 @@ def _note_opens(event: str, arguments: tuple[Any, ...]) -> None:
         _opened.append(os.path.realpath(os.fsdecode(arguments[0])))
 
 
-sys.addaudithook(_note_opens)
+@cache
+def _listen() -> None:
+    """Once, and not before a test asks: the hook stays for the life of a process, and slows each of its opens."""
+    sys.addaudithook(_note_opens)
 
 
 @contextmanager
 def opens_under(root: Path) -> Iterator[set[str]]:
     """Places of the files under ``root`` that this process opens meanwhile; folders do not count."""
     global _opened
+    _listen()
     places: set[str] = set()
     _opened = []
     try:

@@ -14,6 +14,7 @@ from archipel.lab import ports
 _MANY = "from archipel.lab import ports; print(*[ports.free_port() for _ in range(200)], flush=True); input()"
 
 
+@pytest.mark.processes
 def test_two_processes_never_choose_the_same_port() -> None:
     processes = [
         subprocess.Popen(

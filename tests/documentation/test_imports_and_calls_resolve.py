@@ -8,7 +8,8 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ def imported(tree: ast.AST) -> Iterator[tuple[int, str, str]]:
         yield from ((node.lineno, module, name) for module, name in found if module.partition(".")[0] in PACKAGES)
 
 
+@cache
 def resolves(module: str, name: str) -> bool:
     try:
         found = importlib.import_module(module)
@@ -53,11 +55,11 @@ def broken(tree: ast.AST) -> list[str]:
     ]
 
 
-def bound(tree: ast.AST) -> dict[str, Any]:
+def bound(nodes: Sequence[ast.AST]) -> dict[str, Any]:
     """What names that are imported from our packages stand for, except names that something else has in the file."""
     found: dict[str, Any] = {}
     others: set[str] = set()
-    for node in ast.walk(tree):
+    for node in nodes:
         match node:
             case ast.ImportFrom(module=str() as module, level=0) if module.partition(".")[0] in PACKAGES:
                 for one in node.names:
@@ -75,8 +77,9 @@ def bound(tree: ast.AST) -> dict[str, Any]:
 
 def misfits(tree: ast.AST) -> list[str]:
     """Calls of ``name(...)`` or ``name.name(...)`` whose arguments do not fit; with ``*`` or ``**`` nobody can say."""
-    names, found = bound(tree), []
-    for node in ast.walk(tree):
+    nodes = list(ast.walk(tree))
+    names, found = bound(nodes), []
+    for node in nodes:
         match node:
             case ast.Call(func=ast.Name(id=name)) if name in names:
                 called = names[name]

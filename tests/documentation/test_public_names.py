@@ -32,6 +32,7 @@ USERS = [path for part in ("src", "benchmarks", "scripts", "examples") for path 
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 
 
+@cache
 def package_of(module: str) -> str | None:
     """The innermost of the packages that a module is in."""
     around = [package for package in PACKAGES if f"{module}.".startswith(f"{package}.")]

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from scipy.stats import mannwhitneyu
 
 from archipel.plans import load
 from archipel.vocabulary import MetricSum
@@ -27,6 +26,8 @@ def thickness():
 
 @pytest.mark.parametrize("seed", range(5))
 def test_the_auc_is_that_of_mann_and_whitney_with_ties(heart, seed):
+    from scipy.stats import mannwhitneyu  # takes a second, which every process that collects tests would spend
+
     draw = np.random.default_rng(seed)
     scores, ill = draw.integers(0, 8, 40).astype(np.float32), draw.random(40) < 0.4
     oracle = mannwhitneyu(scores[ill], scores[~ill]).statistic / (ill.sum() * (~ill).sum())

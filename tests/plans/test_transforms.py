@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from monai.transforms import Compose, RandCropByPosNegLabeld, RandFlipd
 
 from archipel.plans.transforms import seed_transforms, transformed
 from archipel.vocabulary import BadInput, ErrorCode
@@ -15,12 +14,17 @@ TARGETS = (INPUTS % 7 == 0).long()
 
 
 def crops(count):
+    # Here and not above: it takes seconds, which every process that collects tests would spend.
+    from monai.transforms import RandCropByPosNegLabeld
+
     return RandCropByPosNegLabeld(["image", "label"], "label", (4, 4, 4), pos=1, neg=1, num_samples=count)
 
 
 @pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize("composed", [False, True])
 def test_crops_around_lesions_join_the_batch_and_go_through_the_rest(count, composed):
+    from monai.transforms import Compose, RandFlipd
+
     chain = [crops(count), RandFlipd(["image", "label"], prob=0.5, spatial_axis=0)]
     transforms = [Compose(chain)] if composed else chain
 

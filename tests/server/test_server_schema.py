@@ -5,8 +5,6 @@ from __future__ import annotations
 import sqlite3
 
 import pytest
-from alembic.autogenerate import compare_metadata
-from alembic.migration import MigrationContext
 
 from archipel.server.membership.federation import ServerContext
 from archipel.server.state.schema import metadata
@@ -15,6 +13,9 @@ from worlds.damaged_databases import DAMAGES, Damage
 
 
 def test_the_newest_revision_leads_to_exactly_the_tables(federation: ServerContext) -> None:
+    from alembic.autogenerate import compare_metadata  # here: few tests need it, and it takes long
+    from alembic.migration import MigrationContext
+
     with federation.database.read() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
         assert compare_metadata(context, metadata) == []

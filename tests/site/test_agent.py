@@ -55,8 +55,9 @@ class Line:
 
     def offer(self, job: Job) -> JobOffer:
         """The server's offer of a job, whose document this link gives from now on."""
-        self.jobs[job_hash(job)] = canonical(job)
-        return JobOffer(experiment=job.experiment, job_hash=job_hash(job))
+        hashed = job_hash(job)
+        self.jobs[hashed] = canonical(job)
+        return JobOffer(experiment=job.experiment, job_hash=hashed)
 
     async def fetch(self, blob: str, most: int) -> bytes | None:
         if blob in self.jobs:
@@ -156,7 +157,7 @@ async def test_an_offer_with_a_plan_of_any_depth_or_a_look_alike_name_does_not_s
     hospital: StateFolder,
 ) -> None:
     agent, line = agent_of(hospital)
-    deep = PLAN + b"x = " + b"(" * 100_000 + b"-" * 100_000 + b"a" + b".b" * 100_000 + b"\n"
+    deep = PLAN + b"x = " + b"(" * 20_000 + b"-" * 20_000 + b"a" + b".b" * 20_000 + b"\n"
     look_alike = PLAN + "p\u0430ss_on = 1\n".encode()
     with capture_logs() as logs:
         for experiment, line.plan in (("heart", deep), ("lung", look_alike), ("brain", PLAN)):

@@ -5,8 +5,6 @@ import stat
 from pathlib import Path
 
 import pytest
-from alembic.autogenerate import compare_metadata
-from alembic.migration import MigrationContext
 
 from archipel.site.membership.creation import create_site
 from archipel.site.state import schema
@@ -18,6 +16,9 @@ from worlds.site import make_site
 
 
 def test_the_newest_revision_leads_to_exactly_the_schema(hospital: StateFolder) -> None:
+    from alembic.autogenerate import compare_metadata  # here: few tests need it, and it takes long
+    from alembic.migration import MigrationContext
+
     with hospital.database.read() as connection:
         assert (
             compare_metadata(MigrationContext.configure(connection, opts={"compare_type": True}), schema.metadata) == []

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from scipy import stats
 
 from archipel.vocabulary import ArchipelError, ErrorCode, MetricSpec, MetricSum
 from archipel.vocabulary.score_histogram import PARTS, ScoreHistogram
@@ -34,6 +33,8 @@ def test_the_oracle_is_scipys_u_statistic() -> None:
         (float(round(score, 1)), bool(true)) for score, true in zip(draw.random(60), draw.random(60) < 0.4, strict=True)
     ]
     ill, well = ([score for score, true in cases if true is which] for which in (True, False))
+    from scipy import stats  # takes a second, which every process that collects tests would spend
+
     u = stats.mannwhitneyu(ill, well).statistic
     assert exact_auc(cases) == pytest.approx(u / (len(ill) * len(well)), rel=1e-12)
 

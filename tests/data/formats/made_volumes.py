@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import nibabel
 import numpy as np
+
+from worlds.data_files import write_volume
 
 SHAPE = (5, 6, 7)
 AFFINE = np.array([[-1.5, 0, 0.1, 20], [0, 1.25, 0, -30], [0.1, 0, 2, 7.5], [0, 0, 0, 1]])
@@ -20,6 +21,4 @@ def segmentation(seed: int, shape: tuple[int, ...] = SHAPE, values: int = 3) -> 
 
 
 def nifti(path: Path, values: np.ndarray, affine: np.ndarray = AFFINE) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    nibabel.Nifti1Image(values, affine).to_filename(path)
-    return path
+    return write_volume(path, values, affine)
