@@ -10,50 +10,11 @@ import math
 import stat
 from pathlib import Path
 
-from archipel.data.files import DATA_SUFFIXES, HEADER_SUFFIXES, Folder, Purpose, read_whole
+from archipel.data.files import DATA_SUFFIXES, read_whole
 from archipel.data.volumes.unpacking import MOST_GAIN
 from archipel.data.volumes.volume_header import Stored, bad_volume, damaged
-from archipel.vocabulary import BadInput, Record
 
 _ONE_FILE = "write header and voxels as one .nii.gz, .mha or .nrrd file"
-
-
-class DataFile(Record):
-    """The name of the file with a header's voxels, "" where they follow the header."""
-
-    name: str
-
-
-DATA_FILE = Purpose("data-file/1", DataFile)
-
-
-def data_beside(folder: Folder, place: str) -> str:
-    """The place of the data of a header; "" for a volume in one file, or one whose header cannot be read."""
-    if not place.lower().endswith(HEADER_SUFFIXES):
-        return ""
-    found = folder.look_at_bytes(place, DATA_FILE, _data_file)
-    name = found.facts.name if found.facts is not None else ""
-    # A link is not followed, not even to hash its target; reading the volume then says what is wrong.
-    if (
-        not name
-        or not is_beside(place.rpartition("/")[2], name)
-        or not _is_plain((folder.root / place).with_name(name))
-    ):
-        return ""
-    return f"{place.rpartition('/')[0]}/{name}".removeprefix("/")
-
-
-def _data_file(path: Path, content: bytes) -> DataFile:
-    # Decoding knows this module.
-    from archipel.data.volumes.decoding import header_of
-
-    try:
-        return DataFile(name=header_of(path, content).data_file)
-    except (BadInput, MemoryError):
-        raise
-    except Exception as error:
-        # Damaged headers raise nearly everything: struct, lookup, arithmetic, zlib's and nibabel's own errors.
-        raise damaged(path, type(error).__name__) from error
 
 
 def read_data(path: Path, stored: Stored, most: int) -> bytes:
@@ -84,13 +45,6 @@ def read_data(path: Path, stored: Stored, most: int) -> bytes:
     except OSError as error:
         cause = f"keeps its voxels in {name}, which cannot be opened ({error.strerror})"
         raise bad_volume(path, cause, "check the permissions of the file") from error
-
-
-def _is_plain(path: Path) -> bool:
-    try:
-        return stat.S_ISREG(path.lstat().st_mode)
-    except OSError:
-        return False
 
 
 def is_beside(header: str, name: str) -> bool:

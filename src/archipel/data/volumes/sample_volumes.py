@@ -15,8 +15,8 @@ import numpy as np
 from archipel.data.files import HEADER_SUFFIXES, FileFacts, Folder, Purpose, read_whole
 from archipel.data.samples import LABEL, DataIssue
 from archipel.data.volumes import volumes
+from archipel.data.volumes.data_files import data_beside
 from archipel.data.volumes.decoding import Decoded, bad_volume, decode
-from archipel.data.volumes.detached_data import data_beside
 from archipel.data.volumes.geometry import GridRule, Placed, check_one_grid, voxel_spacing_mm
 from archipel.data.volumes.label_volumes import share_of_changes
 from archipel.data.volumes.overlaps import Overlaps
