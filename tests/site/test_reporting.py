@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from archipel.data.volumes import volumes
 from archipel.site.datasets import catalog, quality_report
 from archipel.site.datasets.quality_report import HTML, JSON
 from archipel.site.services import datasets
@@ -33,6 +34,23 @@ def test_a_report_is_two_files_that_only_their_owner_reads(hospital: StateFolder
     assert [path.name for path in written] == [HTML, JSON]
     assert {path.stat().st_mode & 0o777 for path in written} == {0o600}
     assert report == type(report).model_validate_json(written[1].read_text())
+
+
+def test_what_the_scan_of_a_report_has_read_of_a_file_is_not_read_again(
+    hospital: StateFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    datasets.add(hospital, "brain", write_pairs(tmp_path / "brain", 5), "nifti-pairs", by=ANNA)
+    parsed: list[str] = []
+    record = volumes.IMAGE.record
+    read = record.model_validate_json
+
+    def counted(text: str) -> Any:
+        parsed.append(text)
+        return read(text)
+
+    monkeypatch.setattr(record, "model_validate_json", counted)
+    datasets.make_report(hospital, "brain", tmp_path / "out")
+    assert len(parsed) == len(set(parsed)) == 5
 
 
 @pytest.mark.parametrize("listed", [True, False], ids=["by-list", "by-command"])

@@ -14,6 +14,7 @@ SampleRow = tuple[str, str, str, int, int]
 _BEFORE_HASH = ("channels", "file_hashes", "files")
 _MOST_KINDS = 512
 _text = json.JSONEncoder(ensure_ascii=False).encode
+_sorted_text = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), sort_keys=True).encode
 
 
 def canonical_lines(rows: Iterable[SampleRow], rest_of: Callable[[int], dict[str, Any]]) -> Iterator[bytes]:
@@ -44,7 +45,18 @@ def hash_of_lines(lines: Iterable[bytes]) -> str:
 
 def _around(rest: dict[str, Any]) -> tuple[str, str, str]:
     """A sample's canonical JSON before the digits of its hash, between these and its row, and after its subject."""
-    first = [f'"{name}":{rfc8785.dumps(rest[name]).decode()},' for name in _BEFORE_HASH if name in rest]
+    first = [f'"{name}":{_texts_by_name(rest[name])},' for name in _BEFORE_HASH if name in rest]
     middle = f',"missing":{rfc8785.dumps(list(rest["missing"])).decode()}' if "missing" in rest else ""
     tail = f',"values":{rfc8785.dumps(rest["values"]).decode()}' if "values" in rest else ""
     return f'{{{"".join(first)}"hash":"{rest["hash"]}', middle, tail + "}"
+
+
+def _texts_by_name(beside: dict[str, Any]) -> str:
+    """The canonical JSON of an object.
+
+    Python's own JSON is the canonical one of texts under names in ASCII, which sort as their UTF-16 does, and takes a
+    tenth of the time.
+    """
+    if all(name.isascii() and isinstance(value, str) for name, value in beside.items()):
+        return _sorted_text(beside)
+    return rfc8785.dumps(beside).decode()

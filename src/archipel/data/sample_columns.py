@@ -47,6 +47,7 @@ class Samples(Sequence[Sample]):
         self.rows, self.kinds, self.others = rows, kinds, others
         # Fields of Sample, as a record would take them.
         self._parsed: dict[int, dict[str, Any]] = {}
+        self._all: tuple[Sample, ...] | None = None
         self._content = ""
         self._firsts: NDArray[np.int64] | None = None
         self._subjects: TextColumn | None = None
@@ -88,7 +89,12 @@ class Samples(Sequence[Sample]):
         return self._made(self.subjects_of_rows[at], self.sessions[at], digest, int(self.rows[at]), int(self.kinds[at]))
 
     def __iter__(self) -> Iterator[Sample]:
-        return (self._made(*row) for row in self._each_row())
+        if len(self) > _MOST_PARSED:
+            return (self._made(*row) for row in self._each_row())
+        # A report asks for all of them twenty times.
+        if self._all is None:
+            self._all = tuple(self._made(*row) for row in self._each_row())
+        return iter(self._all)
 
     def _each_row(self) -> Iterator[SampleRow]:
         digests, rows, kinds = hex_of(self.digests), _numbers(self.rows), _numbers(self.kinds)

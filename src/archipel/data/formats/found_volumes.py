@@ -145,7 +145,11 @@ class FoundVolumes:
         faults = dict.fromkeys(found.problem for found in facts.values() if found.problem is not None)
         for fault in faults:
             self.report(fault.model_copy(update={"thing": f"{name}: {fault.thing}"}), subject)
-        if faults or not self._fits_together(name, subject, files, channels, facts):
+        if faults:
+            return False
+        known = {role: found.require_facts() for role, found in facts.items()}
+        images = {role: own for role, own in known.items() if isinstance(own, ImageFacts)}
+        if not self._fits_together(name, subject, files, channels, known, images):
             return False
         try:
             _KEY.validate_python(key)
@@ -159,8 +163,8 @@ class FoundVolumes:
         kind = self._samples.kind(scheme, {name: dict(value) for name, value in given.items() if value})
         self._samples.add_row(patient, visit, bytes.fromhex(digest), None, kind)
         self._met.add(key)
-        self._count({role: found.require_facts() for role, found in facts.items()})
-        self._remark(name, subject, files, facts)
+        self._count(known)
+        self._remark(name, subject, files, known, images)
         return True
 
     def _fits_together(
@@ -169,15 +173,14 @@ class FoundVolumes:
         subject: str,
         files: Mapping[str, str],
         channels: Mapping[str, int],
-        facts: Mapping[str, volumes.VolumeLook],
+        known: Mapping[str, ImageFacts | MaskFacts],
+        images: Mapping[str, ImageFacts],
     ) -> bool:
         """Whether each volume is on the grid of the first image, and the label is one of this dataset."""
-        known = {role: look.require_facts() for role, look in facts.items()}
         try:
             self._check_channels(name, files, channels)
             self._check_grids(name, known)
             if isinstance(mask := known.get(LABEL), MaskFacts):
-                images = {role: own for role, own in known.items() if isinstance(own, ImageFacts)}
                 self._labels.check(name, files, channels, mask, images)
         except BadInput as error:
             self.report(problem_of(error), subject)
@@ -227,29 +230,34 @@ class FoundVolumes:
         self._spacings.extend(first.spacing)
 
     def _remark(
-        self, name: str, subject: str, files: Mapping[str, str], facts: Mapping[str, volumes.VolumeLook]
+        self,
+        name: str,
+        subject: str,
+        files: Mapping[str, str],
+        known: Mapping[str, ImageFacts | MaskFacts],
+        images: Mapping[str, ImageFacts],
     ) -> None:
         """Say what a person should look at, though the sample can be used."""
-        lost = [files.get(role, role) for role, found in facts.items() if not found.require_facts().is_placed]
+        lost = [files.get(role, role) for role, own in known.items() if not own.is_placed]
         if lost:
             cause = f"does not state its orientation in the patient ({', '.join(dict.fromkeys(lost))})"
             remedy = "make sure that its first axis runs to the patient's left, or export it with its orientation"
             self.warn(DataIssue(thing=name, cause=cause, remedy=remedy), subject)
-        for role in sorted(facts):
-            for cause, remedy in oddities(facts[role].require_facts(), self._rule):
+        for role in sorted(known):
+            for cause, remedy in oddities(known[role], self._rule):
                 thing = f"{name}: {files.get(role, role)}"
                 self.warn(DataIssue(thing=thing, cause=cause, remedy=remedy), subject)
-        mask = facts[LABEL].facts if LABEL in facts else None
+        mask = known.get(LABEL)
         if isinstance(mask, MaskFacts):
-            images = {files[role]: look.facts for role, look in facts.items() if isinstance(look.facts, ImageFacts)}
-            for issue in self._labels.remarks(name, files.get(LABEL, LABEL), mask, images):
+            by_place = {files[role]: own for role, own in images.items()}
+            for issue in self._labels.remarks(name, files.get(LABEL, LABEL), mask, by_place):
                 self.warn(issue, subject)
         if mask is None:
-            self._drawn_without_label(files, facts)
+            self._drawn_without_label(files, known)
 
-    def _drawn_without_label(self, files: Mapping[str, str], facts: Mapping[str, volumes.VolumeLook]) -> None:
-        for role in facts:
-            if looks_drawn(facts[role].require_facts()):
+    def _drawn_without_label(self, files: Mapping[str, str], known: Mapping[str, ImageFacts | MaskFacts]) -> None:
+        for role, own in known.items():
+            if looks_drawn(own):
                 self._drawings.setdefault(role, []).append(files.get(role, role))
 
     def report(self, problem: DataIssue, subject: str = "") -> None:

@@ -33,9 +33,10 @@ def volumes_by_role(evidence: Evidence) -> dict[str, list[tuple[Sample, VolumeFa
 
 def mapped_labels(volume: VolumeFacts, mapping: DataMapping) -> dict[int, int]:
     """Voxels of each label value other than 0, as plans get the values."""
-    counts: Counter[int] = Counter()
+    counts: dict[int, int] = {}
     for stored, voxels in volume.label_voxels.items():
-        counts[mapping.label_value(int(stored))] += voxels
+        value = mapping.label_value(int(stored))
+        counts[value] = counts.get(value, 0) + voxels
     return {value: counts[value] for value in sorted(counts) if value}
 
 

@@ -137,17 +137,24 @@ def share_of_changes(volume: LabelVolume | NDArray[np.float32]) -> float:
     """
     # Slab by slab along the axis that is slowest in memory, so that no whole volume of comparisons is ever there.
     slow_last = volume if volume.strides[-1] >= volume.strides[0] else volume.transpose()
-    depth = slow_last.shape[2]
-    thick = max(1, _CHUNK // max(1, slow_last[..., 0].size))
+    if not volume.size:
+        return 0.0
+    size, rows, depth = slow_last.shape
+    plane = size * rows
+    thick = max(1, _CHUNK // max(1, plane))
     changes = pairs = 0
     for at in range(0, depth, thick):
-        slab = slow_last[..., at : at + thick + 1]
-        inside = slab[..., :thick]
-        for one, other in (
-            (inside[1:], inside[:-1]),
-            (inside[:, 1:], inside[:, :-1]),
-            (slab[..., 1:], slab[..., :-1]),
-        ):
-            changes += int(np.count_nonzero(one != other))
-            pairs += one.size
-    return changes / pairs if pairs else 0.0
+        # As they follow each other in memory: numpy takes four times as long from row to row.
+        slab = np.asfortranarray(slow_last[..., at : at + thick + 1]).ravel(order="K")
+        inside = slab[: plane * min(thick, depth - at)]
+        by_row, by_plane = inside.reshape(-1, size), inside.reshape(-1, rows, size)
+        # From the end of a row to the start of the next one, and of a plane, nothing is beside each other.
+        changes += _unequal(inside[1:], inside[:-1]) - _unequal(by_row[1:, 0], by_row[:-1, -1])
+        changes += _unequal(inside[size:], inside[:-size]) - _unequal(by_plane[1:, 0], by_plane[:-1, -1])
+        changes += _unequal(slab[plane:], slab[:-plane])
+        pairs += 3 * inside.size - len(by_row) - size * len(by_plane)
+    return changes / (pairs - plane) if pairs > plane else 0.0
+
+
+def _unequal(one: NDArray[Any], other: NDArray[Any]) -> int:
+    return int(np.count_nonzero(one != other))

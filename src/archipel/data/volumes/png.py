@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,4 +41,14 @@ def image(width: int, height: int, data: bytes, kind: int = GREY, palette: tuple
 
 
 def _chunk(name: bytes, content: bytes) -> bytes:
+    return _same(name, content) if name != b"IDAT" else _made(name, content)
+
+
+@lru_cache(maxsize=256)
+def _same(name: bytes, content: bytes) -> bytes:
+    """A chunk that many pictures of a report share."""
+    return _made(name, content)
+
+
+def _made(name: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))

@@ -207,16 +207,17 @@ def _turned(path: Path, found: Decoded, channel: int | None) -> tuple[NDArray[An
 def _largest_cuts(label: NDArray[Any]) -> tuple[int, ...]:
     """Along each axis the place of the slice with most of the label; the middle where there is none."""
     drawn = label != 0
-    if not drawn.any():
-        return tuple(size // 2 for size in label.shape)
     # One pass over the volume: along the axis that is slowest in memory, whole planes are added to each other.
-    slow = int(np.argmax(drawn.strides))
-    planes = np.moveaxis(drawn, slow, 0).view(np.uint8)
+    slow = max(range(3), key=drawn.strides.__getitem__)
+    planes = drawn.transpose(slow, *(axis for axis in range(3) if axis != slow)).view(np.uint8)
     # Bytes are added without a conversion, up to 255 of them.
     parts = (planes[at : at + _MOST_BYTES] for at in range(0, len(planes), _MOST_BYTES))
     plane = sum((np.add.reduce(part, dtype=np.uint8) for part in parts), start=np.zeros(planes.shape[1:], np.int32))
-    cuts = [int(np.argmax(plane.sum(axis=axis))) for axis in (1, 0)]
-    cuts.insert(slow, int(np.argmax([np.count_nonzero(one) for one in planes])))
+    if not plane.any():
+        return tuple(size // 2 for size in label.shape)
+    cuts = [int(plane.sum(axis=axis).argmax()) for axis in (1, 0)]
+    counts = list(map(np.count_nonzero, planes))
+    cuts.insert(slow, counts.index(max(counts)))
     return tuple(cuts)
 
 
@@ -233,7 +234,7 @@ def _thumbnails(
         horizontal, vertical = (axis for axis in range(3) if axis != across)
         at = min(places[across], volume.shape[across] - 1)
         # numpy.take would copy the whole volume first.
-        cut = np.ascontiguousarray(np.moveaxis(volume, across, 0)[at]).T[::-1, ::-1]
+        cut = np.ascontiguousarray(volume.transpose(across, horizontal, vertical)[at]).T[::-1, ::-1]
         width_mm = volume.shape[horizontal] * spacing[horizontal]
         height_mm = volume.shape[vertical] * spacing[vertical]
         slices[plane] = draw(cut, (width_mm, height_mm))
@@ -258,8 +259,10 @@ def _grey_slice(cut: NDArray[Any], sizes: Sizes, low: float, high: float) -> Sli
 def _label_slice(cut: NDArray[Any], sizes: Sizes) -> Slice:
     side = SIDE
     while True:
-        rows, columns = (_steps(size, side) for size in cut.shape)
-        small = cut[rows[:, None], columns]
+        small = cut
+        if max(cut.shape) > side:
+            rows, columns = (_steps(size, side) for size in cut.shape)
+            small = cut[rows[:, None], columns]
         values = np.flatnonzero(np.bincount(small.ravel()))
         # A palette has 256 places; a slice with more labels than that shares the last one.
         numbers = np.zeros(int(values[-1]) + 1, np.uint8)

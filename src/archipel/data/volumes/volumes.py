@@ -126,7 +126,8 @@ def _counts(flat: LabelVolume) -> NDArray[np.int64]:
     """How many voxels of ``[N]`` have each value from 0 on."""
     most = int(flat.max()) + 1
     if most <= _FEW:
-        return np.array([np.count_nonzero(flat == value) for value in range(most)])
+        above = [np.count_nonzero(flat == value) for value in range(1, most)]
+        return np.array([flat.size - sum(above), *above])
     # Counting takes 8 bytes a voxel.
     parts = (np.bincount(flat[at : at + _CHUNK], minlength=most) for at in range(0, flat.size, _CHUNK))
     return sum(parts, start=np.zeros(most, np.int64))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -30,7 +31,7 @@ from archipel.site.audit import DatasetAdded, DatasetMapped, DatasetRemoved, add
 from archipel.site.datasets import left_out, members, unclear_patients
 from archipel.site.datasets.detected_format import DetectedFormat
 from archipel.site.datasets.file_index import SqlFileIndex
-from archipel.site.datasets.watched_index import WatchedIndex
+from archipel.site.datasets.watched_index import WatchedIndex, is_shown
 from archipel.site.state import (
     DatasetChange,
     OfferState,
@@ -170,10 +171,17 @@ def add(
     return Added(dataset(site.database, name), scan_result)
 
 
-def scanned(site: StateFolder, entry: Dataset, take_opt_outs: TakeOptOuts, watch: Watch = UNWATCHED) -> Scan:
+def scanned(
+    site: StateFolder,
+    entry: Dataset,
+    take_opt_outs: TakeOptOuts,
+    watch: Watch = UNWATCHED,
+    index: SqlFileIndex | None = None,
+) -> Scan:
     """What the dataset's folder contains now, without excluded and withdrawn subjects; only changed files are opened.
 
-    The opt-out list is applied first. Raises BadInput when the folder is not there, Cancelled when ``watch``
+    The opt-out list is applied first. With an ``index`` that is open already, what it has read serves the scan and
+    what its owner looks at afterwards. Raises BadInput when the folder is not there, Cancelled when ``watch``
     stops it (what was found in files until then is remembered for the next scan), and as ``take_opt_outs`` does.
     """
     try:
@@ -189,15 +197,15 @@ def scanned(site: StateFolder, entry: Dataset, take_opt_outs: TakeOptOuts, watch
         ) from error
     take_opt_outs(entry.name)
     met: set[str] = set()
-    with SqlFileIndex(site.database, entry.name) as index:
-        watched = WatchedIndex(index, watch, total=index.count())
+    with SqlFileIndex(site.database, entry.name) if index is None else nullcontext(index) as known:
+        out = left_out.by(site.database, site.cohort_key, entry.name, met)
         scan_result = scan(
             entry.format,
             Path(entry.root),
             entry.options,
-            watched,
-            left_out.by(site.database, site.cohort_key, entry.name, met),
-            withdrawn=left_out.withdrawn(site.database, entry.name),
+            WatchedIndex(known, watch, total=known.count() if is_shown(watch) else 0),
+            out.leaves_out,
+            withdrawn=out.withdrawn,
         )
     watch.check()
     register.mark_seen(site.database, entry.name, met)

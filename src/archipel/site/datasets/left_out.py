@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from sqlalchemy import Connection, select
 
 from archipel.data import LeavesOut, subject_token
@@ -12,26 +14,28 @@ from archipel.storage import Database
 from archipel.tensors import blob_hash
 
 
-def by(database: Database, cohort_key: bytes, dataset: str, met: set[str]) -> LeavesOut:
-    """Whether a subject is left out; the tokens of those who are withdrawn are added to ``met``."""
+class LeftOut(NamedTuple):
+    """Whether a subject is left out, and another text whenever other patients are withdrawn, "" while nobody is."""
+
+    leaves_out: LeavesOut
+    withdrawn: str
+
+
+def by(database: Database, cohort_key: bytes, dataset: str, met: set[str]) -> LeftOut:
+    """Who is left out of a dataset; the tokens of those who are withdrawn are added to ``met``."""
     with database.read() as connection:
         tokens = register.tokens_out_of(connection, dataset)
         excluded = frozenset(map(subject_id, excluded_from(connection, dataset)))
 
     def leaves_out(subject: str) -> bool:
+        if not tokens and not excluded:
+            return False
         token = subject_token(subject, cohort_key) if tokens else ""
         if token in tokens:
             met.add(token)
         return token in tokens or subject_id(subject) in excluded
 
-    return leaves_out
-
-
-def withdrawn(database: Database, dataset: str) -> str:
-    """Another text whenever other patients are withdrawn from the dataset; "" while nobody is."""
-    with database.read() as connection:
-        tokens = register.tokens_out_of(connection, dataset)
-    return blob_hash("".join(sorted(tokens)).encode()) if tokens else ""
+    return LeftOut(leaves_out, blob_hash("".join(sorted(tokens)).encode()) if tokens else "")
 
 
 def excluded_from(connection: Connection, name: str) -> list[str]:

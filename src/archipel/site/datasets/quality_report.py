@@ -37,7 +37,7 @@ def make_report(
     root = Path(entry.root)
     take_opt_outs()
     with SqlFileIndex(site.database, name) as index:
-        scan = catalog.scanned(site, entry, take_opt_outs, watch)
+        scan = catalog.scanned(site, entry, take_opt_outs, watch, index)
         files = len({place for sample in scan.samples for place in sample.files.values()})
         measured = WatchedIndex(index, watch, files, "files measured")
         evidence = gather(root, entry.format, entry.options, scan, measured)

@@ -9,6 +9,11 @@ from archipel.vocabulary.long_work import show_nothing
 FILES = "files scanned"
 
 
+def is_shown(watch: Watch) -> bool:
+    """Whether anybody is shown how far the work is."""
+    return watch.show is not show_nothing
+
+
 class WatchedIndex:
     """Counts the files that are asked for; ``total`` is how many there probably are, 0 if that is unknown.
 
@@ -18,7 +23,7 @@ class WatchedIndex:
     def __init__(self, index: FileIndex, watch: Watch, total: int = 0, what: str = FILES) -> None:
         self._index, self._watch, self._total, self._what = index, watch, total, what
         self._asked: set[str] = set()
-        self._shows = watch.show is not show_nothing
+        self._shows = is_shown(watch)
 
     def get(self, place: str, purpose: Purpose[Found], signature: Signature) -> FileFacts[Found] | None:
         """The facts if the file is as it was."""
