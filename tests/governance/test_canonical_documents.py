@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -94,3 +95,33 @@ def test_canonical_bytes_are_a_fixed_point_and_do_not_depend_on_order(document: 
 
 def test_a_hash_names_its_algorithm() -> None:
     assert record_hash({}) == "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
+
+
+_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53) + 1, 2**53 - 1) | st.floats(allow_nan=False) | st.text(),
+    lambda parts: st.lists(parts) | st.dictionaries(st.text(), parts),
+)
+
+
+@given(st.dictionaries(st.text(), _VALUES))
+def test_plain_documents_have_the_same_bytes_as_all_others(document: dict[str, Any]) -> None:
+    try:
+        expected = rfc8785.dumps(document)
+    except rfc8785.CanonicalizationError:
+        with pytest.raises(rfc8785.CanonicalizationError):
+            canonical(document)
+        return
+    assert canonical(document) == expected
+
+
+@pytest.mark.parametrize("value", [2**53, -(2**53), float("inf"), "\ud800", {"a": ["\udfff"]}])
+def test_what_has_no_canonical_form_is_refused(value: Any) -> None:
+    with pytest.raises(rfc8785.CanonicalizationError):
+        canonical({"value": value})
+
+
+def test_a_deeply_nested_document_has_its_bytes() -> None:
+    deep: Any = 1
+    for _ in range(300):
+        deep = [deep]
+    assert canonical({"deep": deep}) == rfc8785.dumps({"deep": deep})

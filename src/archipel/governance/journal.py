@@ -13,11 +13,11 @@ from functools import lru_cache
 from typing import Annotated
 
 from pydantic import Field, JsonValue
-from sqlalchemy import Column, Connection, Insert, Integer, MetaData, Select, String, Table, Text, insert, select
+from sqlalchemy import Column, Connection, Integer, MetaData, String, Table, Text, insert, select
 
 from archipel.governance.canonical import canonical
 from archipel.governance.keys import IdentityKey, verify
-from archipel.storage import utc_now
+from archipel.storage import Statement, utc_now
 from archipel.tensors import document_hash
 from archipel.vocabulary import Hash, JsonObject, Record
 from archipel.vocabulary.bounds import EXACT
@@ -110,12 +110,12 @@ def journal_table(metadata: MetaData) -> Table:
 def append(connection: Connection, table: Table, kind: str, body: Mapping[str, JsonValue]) -> JournalEntry:
     """Add a line inside the caller's write transaction, together with the change that it records."""
     newest, insertion = _statements(table)
-    last = connection.execute(newest).first()
-    number, previous = (last.number + 1, last.hash) if last else (1, GENESIS)
+    last = newest.first(connection)
+    number, previous = (last["number"] + 1, last["hash"]) if last else (1, GENESIS)
     at, text = utc_now(), canonical(body)
     hashed = document_hash(_line(number, at, kind, text, previous))
     row = {"number": number, "at": at, "kind": kind, "previous": previous, "hash": hashed}
-    connection.execute(insertion, row | {"body": text.decode()})
+    insertion.run(connection, row | {"body": text.decode()})
     return JournalEntry.model_validate(row | {"body": dict(body)})
 
 
@@ -126,9 +126,10 @@ def _line(number: int, at: str, kind: str, body: bytes, previous: str) -> bytes:
 
 
 @lru_cache
-def _statements(table: Table) -> tuple[Select[tuple[int, str]], Insert]:
+def _statements(table: Table) -> tuple[Statement, Statement]:
     """The newest line's number and hash, and the insertion: composed once, which costs as much as executing them."""
-    return select(table.c.number, table.c.hash).order_by(table.c.number.desc()).limit(1), insert(table)
+    newest = select(table.c.number, table.c.hash).order_by(table.c.number.desc()).limit(1)
+    return Statement(newest), Statement(insert(table))
 
 
 def entries(connection: Connection, table: Table, after: int = 0) -> Iterable[JournalEntry]:
@@ -140,10 +141,10 @@ def entries(connection: Connection, table: Table, after: int = 0) -> Iterable[Jo
 
 def head(connection: Connection, table: Table, owner: str) -> JournalHead:
     """The journal's unsigned head now; number 0 when it is empty."""
-    last = connection.execute(_statements(table)[0]).first()
+    last = _statements(table)[0].first(connection)
     if last is None:
         return JournalHead(owner=owner, number=0, hash=GENESIS, at=utc_now())
-    return JournalHead(owner=owner, number=last.number, hash=last.hash, at=utc_now())
+    return JournalHead(owner=owner, number=last["number"], hash=last["hash"], at=utc_now())
 
 
 def sign_head(key: IdentityKey, unsigned: JournalHead) -> JournalHead:

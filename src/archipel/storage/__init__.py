@@ -8,12 +8,15 @@ from archipel.storage.blobs import BlobStore, BlobWriter, FolderBlobStore
 from archipel.storage.database import Database, announce, utc_now
 from archipel.storage.files import disk_errors_named, sync_folder, write_private
 from archipel.storage.settings import load_settings
+from archipel.storage.statements import Row, Statement
 
 __all__ = [
     "BlobStore",
     "BlobWriter",
     "Database",
     "FolderBlobStore",
+    "Row",
+    "Statement",
     "announce",
     "disk_errors_named",
     "load_settings",

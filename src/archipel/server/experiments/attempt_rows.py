@@ -6,6 +6,7 @@ from sqlalchemy import ColumnElement, RowMapping, Select, Table, and_, bindparam
 
 from archipel.rounds import Stage
 from archipel.server.state import schema
+from archipel.storage import Row, Statement
 from archipel.transport.rest.events import Place, place_of
 from archipel.vocabulary import TaskKey, TaskKind
 
@@ -32,12 +33,12 @@ def site_place(key: TaskKey, site: str) -> dict[str, object]:
     return {**round_place(key), "at_site": site}
 
 
-UPDATE_ROUND = update(schema.rounds).where(_at_place(schema.rounds))
+UPDATE_ROUND = Statement(update(schema.rounds).where(_at_place(schema.rounds)))
 """Changes the row of an attempt. Composed once, like all statements of a round: this costs more than to execute it."""
 _MINE = and_(_at_place(schema.updates), schema.updates.c.site == bindparam("at_site"))
-UPDATE_SITE = update(schema.updates).where(_MINE)
+UPDATE_SITE = Statement(update(schema.updates).where(_MINE))
 """Changes the row of a site's part in an attempt."""
-SITE_ROW = (
+SITE_ROW = Statement(
     select(schema.updates, schema.rounds.c.state.label("round_state"))
     .join(schema.rounds, and_(*(schema.rounds.c[name] == schema.updates.c[name] for name in PLACE)))
     .where(_MINE)
@@ -45,6 +46,6 @@ SITE_ROW = (
 """The row of a site's part in an attempt, with the state of the attempt."""
 
 
-def stage_of(row: RowMapping) -> Stage:
+def stage_of(row: Row | RowMapping) -> Stage:
     """The stage that a row is about."""
     return Stage(kind=TaskKind(row["kind"]), round=row["round"], about=row["about"])

@@ -38,7 +38,7 @@ from archipel.server.experiments.progress_rows import invited_to, read_progress
 from archipel.server.experiments.spare_files import is_spare, keep_spare
 from archipel.server.experiments.states import add_event, end_early, newest_awaited, set_state
 from archipel.server.state import AttemptCancelled, AttemptClosed, AttemptOpened, ServerJournalKind, add_entry, schema
-from archipel.storage import BlobStore, Database, utc_now
+from archipel.storage import BlobStore, Database, Statement, utc_now
 from archipel.transport.rest import (
     RoundCommitted,
     RoundFailed,
@@ -54,15 +54,15 @@ from archipel.vocabulary.states import ExperimentState, ParticipantStatus, Round
 
 _rounds, _updates = schema.rounds, schema.updates
 _IS_OPEN = and_(_rounds.c.experiment == bindparam("named"), _rounds.c.state == RoundState.OPEN)
-_NEEDED = (
+_NEEDED = Statement(
     select(_updates.c.spool)
     .join(_rounds, and_(*(_rounds.c[name] == _updates.c[name] for name in PLACE)))
     .where(_IS_OPEN)
 )
-_OPEN = select(_rounds.c.round, _rounds.c.attempt).where(_IS_OPEN)
+_OPEN = Statement(select(_rounds.c.round, _rounds.c.attempt).where(_IS_OPEN))
 _ARRIVES = (".part", ".arrived")
 """How the names of files end of which some bytes have arrived."""
-_ADD_ROUND, _ADD_SITES = insert(_rounds), insert(_updates)
+_ADD_ROUND, _ADD_SITE = Statement(insert(_rounds)), Statement(insert(_updates))
 
 
 class SqlExperimentStore:
@@ -127,9 +127,10 @@ class SqlExperimentStore:
                 "deadline_at": (now + timedelta(seconds=opened.remaining_s)).isoformat(timespec="microseconds"),
                 "record": "{}",
             }
-            connection.execute(_ADD_ROUND, row)
+            _ADD_ROUND.run(connection, row)
             common = {**place, "task": task.model_dump_json(), "state": TaskState.OFFERED, "at": utc_now()}
-            connection.execute(_ADD_SITES, [{**common, "site": site} for site in sites])
+            for site in sites:
+                _ADD_SITE.run(connection, {**common, "site": site, "bytes_down": 0, "bytes_up": 0})
             add_event(connection, self._name, RoundOpened(**place, arguments=arguments, model=model))
         self._changed()
 
@@ -165,7 +166,7 @@ class SqlExperimentStore:
                     "bytes_down": self._fetched.pop((site, key.experiment), 0),
                     "at": utc_now(),
                 }
-                connection.execute(UPDATE_SITE, {**site_place(key, site), **values})
+                UPDATE_SITE.run(connection, {**site_place(key, site), **values})
                 if (head := self._heads.pop(site, None)) is not None:
                     journal_heads.take(connection, site, head, in_order=False)
                 add_event(connection, self._name, body)
@@ -177,7 +178,7 @@ class SqlExperimentStore:
         with self._database.write() as connection:
             add_entry(connection, ServerJournalKind.SITE_FAILED, body)
             values = {"state": TaskState.FAILED, "failure": failure.model_dump_json(), "at": utc_now()}
-            connection.execute(UPDATE_SITE, {**site_place(key, site), **values})
+            UPDATE_SITE.run(connection, {**site_place(key, site), **values})
             add_event(connection, self._name, body)
         self._changed()
 
@@ -229,11 +230,11 @@ class SqlExperimentStore:
                 "seconds": record.seconds,
                 "record": record.model_dump_json(),
             }
-            connection.execute(UPDATE_ROUND, {**round_place(key), **values})
+            UPDATE_ROUND.run(connection, {**round_place(key), **values})
             for site, participant in record.sites.items():
                 if participant.state in (ParticipantStatus.LATE, ParticipantStatus.MISSING):
                     values = {"state": TaskState(participant.state), "at": utc_now()}
-                    connection.execute(UPDATE_SITE, {**site_place(key, site), **values})
+                    UPDATE_SITE.run(connection, {**site_place(key, site), **values})
             if record.committed:
                 unneeded = keep_models(connection, self.job, record, local_hashes, memory)
             kind = RoundCommitted if record.committed else RoundFailed
@@ -292,7 +293,7 @@ class SqlExperimentStore:
                 connection, ServerJournalKind.ROUND_CANCELLED, AttemptCancelled(**place_of(key), sites=tuple(sites))
             )
             values = {"state": RoundState.CANCELLED, "closed_at": utc_now()}
-            connection.execute(UPDATE_ROUND, {**round_place(key), **values})
+            UPDATE_ROUND.run(connection, {**round_place(key), **values})
         self.sweep()
 
     def sweep(self) -> None:
@@ -303,8 +304,8 @@ class SqlExperimentStore:
         """With ``keeps_spares``, which only a round that is closed allows, the next round writes over its files."""
         named = {"named": self._name}
         with self._database.read() as connection:
-            needed = set(connection.scalars(_NEEDED, named))
-            rounds = connection.execute(_OPEN, named).mappings().all()
+            needed = set(_NEEDED.each(connection, named))
+            rounds = _OPEN.rows(connection, named)
         under_way = tuple(f"{self._name}.{row['round']}.{row['attempt']}." for row in rounds)
         sites = len(self.job.sites)
         for path in self._spool.glob(f"{self._name}.*"):

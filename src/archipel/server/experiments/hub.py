@@ -142,14 +142,14 @@ class Hub:
     async def round_message(self, closed: RoundClosed, site: str) -> RoundMessage:
         """The signed result of a closed round for one site, with the journal heads of both."""
         head = await asyncio.to_thread(self.head)
-        return self.signed_result(closed, site, head)
+        return self.signed_result(closed, sign_closed(self.identity, closed), site, head)
 
-    def signed_result(self, closed: RoundClosed, site: str, head: JournalHead) -> RoundMessage:
-        """The same with a given head."""
+    def signed_result(self, closed: RoundClosed, signature: str, site: str, head: JournalHead) -> RoundMessage:
+        """The same with a signature and a head that are there: one of each is enough for all sites."""
         attested = self.receipt(site)
         return RoundMessage(
             closed=closed,
-            signature=sign_closed(self.identity, closed),
+            signature=signature,
             head=head.model_dump(mode="json"),
             attested=attested.model_dump(mode="json") if attested else None,
         )
@@ -176,6 +176,6 @@ class DeployedFleet:
 
     async def announce(self, sites: Sequence[str], closed: RoundClosed) -> None:
         """Send each connected site the signed result."""
-        head = await asyncio.to_thread(self._hub.head)
+        head, signature = await asyncio.to_thread(self._hub.head), sign_closed(self._hub.identity, closed)
         for site in sites:
-            await self._hub.send(site, self._hub.signed_result(closed, site, head))
+            await self._hub.send(site, self._hub.signed_result(closed, signature, site, head))

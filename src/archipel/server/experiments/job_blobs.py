@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from sqlalchemy import ColumnElement, and_, exists, func, or_
+from sqlalchemy import BindParameter, ColumnElement, and_, exists, func, or_
 
 from archipel.server.state import schema
 
 
-def names_blob(blob: str) -> ColumnElement[bool]:
+def names_blob(blob: str | BindParameter[str]) -> ColumnElement[bool]:
     """Of a row of experiments: whether ``Job.blobs`` of its job has this blob."""
     job = schema.experiments.c.job
     files = func.json_each(job, "$.plan.files").table_valued("value")

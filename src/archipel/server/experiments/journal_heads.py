@@ -19,14 +19,14 @@ from sqlalchemy import Connection, bindparam, delete, insert, select, update
 from archipel.governance import SERVER_JOURNAL, HeadFault, IdentityKey, JournalHead, follows, sign_head
 from archipel.governance import head as head_of
 from archipel.server.state import JournalFault, ServerJournalKind, add_entry, schema
-from archipel.storage import Database, utc_now
+from archipel.storage import Database, Statement, utc_now
 from archipel.vocabulary import ArchipelError, BadInput, ErrorCode, NotFound, NotPermitted, Thing
 
 _log = structlog.get_logger("archipel.heads")
 _heads = schema.site_journal_heads
 # Composed once: every update comes with a head.
-_NEWEST = select(_heads).where(_heads.c.site == bindparam("named"))
-_REPLACE = update(_heads).where(_heads.c.site == bindparam("named"))
+_NEWEST = Statement(select(_heads).where(_heads.c.site == bindparam("named")))
+_REPLACE = Statement(update(_heads).where(_heads.c.site == bindparam("named")))
 _WHERE_FROM = "give a file that `site journal server-head` or `journal show --head` printed"
 
 
@@ -45,7 +45,7 @@ def read(identity_key: str, site: str, document: Mapping[str, object]) -> Journa
 
 def newest(connection: Connection, site: str) -> JournalHead | None:
     """The head for the longest journal of a site that was kept; None before the first."""
-    row = connection.execute(_NEWEST, {"named": site}).mappings().first()
+    row = _NEWEST.first(connection, {"named": site})
     if row is None:
         return None
     return JournalHead(owner=site, **{name: row[name] for name in ("number", "hash", "at", "signature")})
@@ -66,7 +66,7 @@ def take(connection: Connection, site: str, head: JournalHead, *, in_order: bool
             note_fault(connection, site, HeadFault(kept=known, shown=head))
         return known
     if head.number > known.number:
-        connection.execute(_REPLACE, {"named": site, **_row(head)})
+        _REPLACE.run(connection, {"named": site, **_row(head)})
         return head
     return known
 

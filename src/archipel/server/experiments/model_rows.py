@@ -5,22 +5,31 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, bindparam, delete, insert, select
 
 from archipel.rounds import Kept, StageRecord
 from archipel.rounds.named_models import NamedModel, named_after
-from archipel.server.experiments.attempt_rows import of_experiment
 from archipel.server.experiments.job_blobs import names_blob
 from archipel.server.state import schema
-from archipel.storage import utc_now
+from archipel.storage import Statement, utc_now
 from archipel.vocabulary import Job, MetricSum
+
+_models, _experiments = schema.models, schema.experiments
+# Composed once: each round gives the newest model its name, and asks whether the one before has another.
+_OF = Statement(select(_models).where(_models.c.experiment == bindparam("named")))
+_ALL = Statement(select(_models.c.hash))
+_ADD = Statement(insert(_models))
+_FORGET = Statement(
+    delete(_models).where(_models.c.experiment == bindparam("named"), _models.c.name == bindparam("as_"))
+)
+_NAMES = Statement(select(_experiments.c.experiment).where(names_blob(bindparam("blob"))).limit(1))
 
 
 def keep_models(
     connection: Connection, job: Job, record: StageRecord, local: Mapping[str, str], memory: Mapping[str, Kept]
 ) -> list[str]:
     """Name the models and the memory that are kept; returns the blobs that this experiment gives no name any more."""
-    rows = connection.execute(of_experiment(schema.models, job.experiment)).mappings().all()
+    rows = _OF.rows(connection, {"named": job.experiment})
     before = {row["name"]: NamedModel(row["hash"], row["round"], _sums(row["validation"])) for row in rows}
     after = named_after(job, before, record, local, {name: kept.hash for name, kept in memory.items()})
     for name in before.keys() - after.keys():
@@ -33,13 +42,12 @@ def keep_models(
 
 def unnamed(connection: Connection, blobs: Iterable[str]) -> list[str]:
     """Those of these blobs that are not a kept model of any experiment, and that no job names, in whatever part."""
-    kept = set(connection.scalars(select(schema.models.c.hash)))
+    kept = set(_ALL.each(connection))
     return [blob for blob in blobs if blob not in kept and not _is_in_a_job(connection, blob)]
 
 
 def _is_in_a_job(connection: Connection, blob: str) -> bool:
-    query = select(schema.experiments.c.experiment).where(names_blob(blob))
-    return connection.execute(query.limit(1)).first() is not None
+    return _NAMES.first(connection, {"blob": blob}) is not None
 
 
 def _set_model(connection: Connection, experiment: str, name: str, model: NamedModel) -> None:
@@ -47,12 +55,11 @@ def _set_model(connection: Connection, experiment: str, name: str, model: NamedM
     validation = None if sums is None else json.dumps({metric: sums[metric].model_dump() for metric in sums})
     row = {"experiment": experiment, "name": name, "round": model.round, "hash": model.model, "validation": validation}
     _forget_model(connection, experiment, name)
-    connection.execute(insert(schema.models).values(**row, at=utc_now()))
+    _ADD.run(connection, {**row, "at": utc_now()})
 
 
 def _forget_model(connection: Connection, experiment: str, name: str) -> None:
-    table = schema.models
-    connection.execute(delete(table).where(table.c.experiment == experiment, table.c.name == name))
+    _FORGET.run(connection, {"named": experiment, "as_": name})
 
 
 def _sums(document: str | None) -> dict[str, MetricSum] | None:

@@ -6,13 +6,14 @@ import json
 from datetime import UTC, datetime
 from pathlib import Path
 
-from sqlalchemy import BindParameter, Connection, RowMapping, bindparam, func, or_, select
+from sqlalchemy import BindParameter, Connection, bindparam, func, or_, select
 
 from archipel.rounds import ExperimentProgress, Opened, Stage
 from archipel.rounds.named_models import BEST, MEMORY
 from archipel.server.experiments.attempt_rows import PLACE, stage_of
 from archipel.server.experiments.states import ending_of
 from archipel.server.state import schema
+from archipel.storage import Row, Statement
 from archipel.transport.rest import EventKind
 from archipel.vocabulary import Failure, Job, Task, TaskKind, Update
 from archipel.vocabulary.states import ApprovalState, ExperimentState, ParticipantStatus, RoundState, TaskState
@@ -28,24 +29,28 @@ _LOCAL = "local:"
 _experiments, _rounds, _models, _approvals = schema.experiments, schema.rounds, schema.models, schema.approvals
 _NAMED: BindParameter[str] = bindparam("named")
 # Composed once: this costs more than to execute them, and each round reads its experiment's progress.
-_EXPERIMENT = select(_experiments).where(_experiments.c.experiment == _NAMED)
-_LAST = select(func.max(_rounds.c.round)).where(
-    _rounds.c.experiment == _NAMED, _rounds.c.kind == TaskKind.TRAIN, _rounds.c.state == RoundState.COMMITTED
+_EXPERIMENT = Statement(select(_experiments).where(_experiments.c.experiment == _NAMED))
+_LAST = Statement(
+    select(func.max(_rounds.c.round)).where(
+        _rounds.c.experiment == _NAMED, _rounds.c.kind == TaskKind.TRAIN, _rounds.c.state == RoundState.COMMITTED
+    )
 )
-_RECENT = select(_rounds).where(
-    _rounds.c.experiment == _NAMED,
-    or_(_rounds.c.round > bindparam("done"), _rounds.c.kind != TaskKind.TRAIN, _rounds.c.state == RoundState.OPEN),
+_RECENT = Statement(
+    select(_rounds).where(
+        _rounds.c.experiment == _NAMED,
+        or_(_rounds.c.round > bindparam("done"), _rounds.c.kind != TaskKind.TRAIN, _rounds.c.state == RoundState.OPEN),
+    )
 )
-_MODELS = select(_models.c.name, _models.c.hash, _models.c.round).where(_models.c.experiment == _NAMED)
-_INVITED = select(_approvals.c.site).where(
-    _approvals.c.experiment == _NAMED, _approvals.c.state == ApprovalState.APPROVED
+_MODELS = Statement(select(_models.c.name, _models.c.hash, _models.c.round).where(_models.c.experiment == _NAMED))
+_INVITED = Statement(
+    select(_approvals.c.site).where(_approvals.c.experiment == _NAMED, _approvals.c.state == ApprovalState.APPROVED)
 )
 _TURN_KINDS = (EventKind.ROUND_FAILED, EventKind.ROUND_COMMITTED, EventKind.STATE, EventKind.ENDING)
-_TURNS = (
+_TURNS = Statement(
     select(schema.events.c.kind)
     .where(
         schema.events.c.experiment == _NAMED,
-        schema.events.c.kind.in_(_TURN_KINDS),
+        or_(*(schema.events.c.kind == kind for kind in _TURN_KINDS)),
     )
     .order_by(schema.events.c.seq.desc())
     .limit(bindparam("most"))
@@ -54,18 +59,18 @@ _TURNS = (
 
 def invited_to(connection: Connection, experiment: str) -> tuple[str, ...]:
     """The sites that have approved an experiment."""
-    return tuple(sorted(connection.scalars(_INVITED, {"named": experiment})))
+    return tuple(sorted(_INVITED.each(connection, {"named": experiment})))
 
 
 def read_progress(connection: Connection, job: Job, spool: Path) -> ExperimentProgress:
     """How far the experiment of this job is; ``spool`` is the folder that received updates are in."""
     name = job.experiment
     named = {"named": name}
-    experiment = connection.execute(_EXPERIMENT, named).mappings().one()
-    rounds_done = connection.scalar(_LAST, named) or 0
-    rounds = connection.execute(_RECENT, {**named, "done": rounds_done}).mappings().all()
-    rows = connection.execute(_MODELS, named).all()
-    models = {row.name: row.hash for row in rows}
+    (experiment,) = _EXPERIMENT.rows(connection, named)
+    rounds_done = _LAST.scalar(connection, named) or 0
+    rounds = _RECENT.rows(connection, {**named, "done": rounds_done})
+    rows = _MODELS.rows(connection, named)
+    models = {row["name"]: row["hash"] for row in rows}
     is_running = experiment["state"] == ExperimentState.RUNNING
     attempts: dict[Stage, int] = {}
     for row in rounds:
@@ -86,7 +91,7 @@ def read_progress(connection: Connection, job: Job, spool: Path) -> ExperimentPr
         memory={label.removeprefix(MEMORY): blob for label, blob in models.items() if label.startswith(MEMORY)},
         # One that runs and ends early has its reason; a search through all events at every step would be long.
         ending=None if is_running and experiment["reason"] is None else ending_of(connection, name),
-        best_round=next((row.round for row in rows if row.name == BEST), None),
+        best_round=next((row["round"] for row in rows if row["name"] == BEST), None),
     )
 
 
@@ -95,11 +100,11 @@ def _tries(connection: Connection, job: Job) -> int:
 
     More than the job's retries need not be counted.
     """
-    newest = connection.scalars(_TURNS, {"named": job.experiment, "most": job.terms.retries + 1}).all()
+    newest = _TURNS.scalars(connection, {"named": job.experiment, "most": job.terms.retries + 1})
     return next((number for number, kind in enumerate(newest) if kind != EventKind.ROUND_FAILED), len(newest))
 
 
-def _reopened(connection: Connection, row: RowMapping, spool: Path, grace_s: float) -> Opened:
+def _reopened(connection: Connection, row: Row, spool: Path, grace_s: float) -> Opened:
     """An open round as it was left; the server's own absence does not count against its sites."""
     at_attempt = (schema.updates.c[name] == row[name] for name in PLACE)
     tasks = connection.execute(select(schema.updates).where(*at_attempt)).mappings().all()

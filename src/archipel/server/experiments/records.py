@@ -23,7 +23,7 @@ from archipel.server.experiments.submitted_jobs import check_submitted
 from archipel.server.experiments.views import parsed_job
 from archipel.server.membership import MemberRegistry
 from archipel.server.state import AnswerKept, ArgumentsKept, ExperimentSubmitted, ServerJournalKind, add_entry, schema
-from archipel.storage import BlobStore, Database, utc_now
+from archipel.storage import BlobStore, Database, Statement, utc_now
 from archipel.transport import AnswerMessage
 from archipel.transport.rest import AnswerReceived, ArgumentsChanged, ErrorReleased, EventKind, Submitted
 from archipel.transport.rest.events import place_of
@@ -50,7 +50,7 @@ MOST_DETAILS = 3
 MOST_ANSWERS = 100
 """How often a site may change its answer to one job; after that it may only take an approval back."""
 
-_JOB = select(schema.experiments.c.job).where(schema.experiments.c.experiment == bindparam("named"))
+_JOB = Statement(select(schema.experiments.c.job).where(schema.experiments.c.experiment == bindparam("named")))
 
 
 class ExperimentRecords:
@@ -261,8 +261,8 @@ class ExperimentRecords:
         """
         key = update_.key
         with self._database.read() as connection:
-            document = connection.scalar(_JOB, {"named": key.experiment})
-            row = connection.execute(SITE_ROW, site_place(key, site)).mappings().first()
+            document = _JOB.scalar(connection, {"named": key.experiment})
+            row = SITE_ROW.first(connection, site_place(key, site))
         if document is None:
             raise views.unknown(key.experiment)
         job = parsed_job(document)
@@ -328,7 +328,7 @@ class ExperimentRecords:
     def _check_failed(self, site: str, key: TaskKey) -> None:
         """Raise NotPermitted unless the site reported a failure of this task: only such a text is asked for."""
         with self._database.read() as connection:
-            row = connection.execute(SITE_ROW, site_place(key, site)).mappings().first()
+            row = SITE_ROW.first(connection, site_place(key, site))
             if row is None or row["failure"] is None:
                 raise NotPermitted(
                     Thing.worded(f"error text of {site}", site=site),

@@ -5,13 +5,13 @@ from __future__ import annotations
 from sqlalchemy import Connection, bindparam, insert, select, update
 
 from archipel.server.state import ExperimentEnding, ExperimentTurned, ServerJournalKind, add_entry, schema
-from archipel.storage import utc_now
+from archipel.storage import Statement, utc_now
 from archipel.transport.rest import Ending, EventBody, EventKind, SitesAwaited, StateChanged
 from archipel.vocabulary import Actor
 from archipel.vocabulary.states import ExperimentState
 
-_ADD_EVENT = insert(schema.events)
-_NEWEST_OF_KIND = (
+_ADD_EVENT = Statement(insert(schema.events))
+_NEWEST_OF_KIND = Statement(
     select(schema.events.c.body)
     .where(schema.events.c.experiment == bindparam("named"), schema.events.c.kind == bindparam("kind_named"))
     .order_by(schema.events.c.seq.desc())
@@ -23,12 +23,12 @@ _NEWEST_OF_KIND = (
 def add_event(connection: Connection, experiment: str, body: EventBody) -> None:
     """Something that a researcher watches for."""
     values = {"experiment": experiment, "at": utc_now(), "kind": body.event.value, "body": body.model_dump_json()}
-    connection.execute(_ADD_EVENT, values)
+    _ADD_EVENT.run(connection, values)
 
 
 def newest_awaited(connection: Connection, experiment: str) -> SitesAwaited:
     """Whom the experiment waits for, by the newest event that says so; a server that crashed may have left it."""
-    body = connection.scalar(_NEWEST_OF_KIND, {"named": experiment, "kind_named": EventKind.SITES_AWAITED})
+    body = _NEWEST_OF_KIND.scalar(connection, {"named": experiment, "kind_named": EventKind.SITES_AWAITED})
     return SitesAwaited() if body is None else SitesAwaited.model_validate_json(body)
 
 

@@ -24,11 +24,12 @@ from archipel.site.cohorts import stored_cohorts
 from archipel.site.state import OfferState, StateFolder, schema
 from archipel.site.withdrawals import withdrawals
 from archipel.site.withdrawn import register, signed_withdrawals
+from archipel.storage import Statement
 from archipel.vocabulary import ErrorCode, Job, Refused, Thing
 from archipel.vocabulary.remedies import Approve, CheckJournal, FreezeAgain, Nothing, ShowOffer
 
 _rows = schema.experiments
-_APPROVED = (
+_APPROVED = Statement(
     select(
         _rows.c.state,
         _rows.c.job,
@@ -69,11 +70,13 @@ def authorise(site: StateFolder, experiment: str, job: str) -> Authorisation:
     thing = Thing("experiment", experiment)
     withdrawals.take_opt_outs(site)
     with site.database.read() as connection:
-        row = connection.execute(_APPROVED, {"named": experiment}).first()
-        out = _withdrawn(connection, row.cohort_hash or "", row.dataset or "") if row is not None else _Withdrawn()
-        approved = row is not None and row.state == OfferState.APPROVED and bool(row.dataset)
+        row = _APPROVED.first(connection, {"named": experiment})
+        out = (
+            _withdrawn(connection, row["cohort_hash"] or "", row["dataset"] or "") if row is not None else _Withdrawn()
+        )
+        approved = row is not None and row["state"] == OfferState.APPROVED and bool(row["dataset"])
         content = (
-            stored_cohorts.StoredCohort.of(connection, site.database, row.cohort_hash)
+            stored_cohorts.StoredCohort.of(connection, site.database, row["cohort_hash"])
             if row is not None and approved
             else None
         )
@@ -82,13 +85,13 @@ def authorise(site: StateFolder, experiment: str, job: str) -> Authorisation:
         raise Refused(
             thing, "was never offered here", "no action is needed", code=ErrorCode.NOT_APPROVED, command=nothing
         )
-    about = {"experiment": experiment, "state": str(row.state)}
+    about = {"experiment": experiment, "state": str(row["state"])}
     decide = Approve(experiment=experiment)
-    if row.state == OfferState.REVOKED:
+    if row["state"] == OfferState.REVOKED:
         cause, remedy = "was revoked by this site", "only people at the site can approve it again"
         raise Refused(thing, cause, remedy, code=ErrorCode.REVOKED, values=about, command=decide)
-    if row.state != OfferState.APPROVED:
-        cause = f"is {row.state}, not approved, at this site"
+    if row["state"] != OfferState.APPROVED:
+        cause = f"is {row['state']}, not approved, at this site"
         raise Refused(
             thing,
             cause,
@@ -97,11 +100,11 @@ def authorise(site: StateFolder, experiment: str, job: str) -> Authorisation:
             values=about,
             command=decide,
         )
-    if row.job_hash != job:
+    if row["job_hash"] != job:
         raise Refused(thing, "another job was approved", "offer the changed job and wait", code=ErrorCode.NOT_APPROVED)
-    if row.approval is None or content is None:
+    if row["approval"] is None or content is None:
         raise _tampered(thing, "its approval is missing")
-    stored = _Stored(experiment, site.name, job, row.job, row.approval, row.dataset, content, out)
+    stored = _Stored(experiment, site.name, job, row["job"], row["approval"], row["dataset"], content, out)
     allowed = _proven(stored, site.identity.public, site.cohort_key)
     if out.signed:
         _check_enough(site.settings.policy, thing, allowed)

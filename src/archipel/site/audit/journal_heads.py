@@ -15,7 +15,7 @@ from archipel.governance import SERVER_JOURNAL, HeadFault, JournalHead, follows
 from archipel.site.audit import journal
 from archipel.site.audit.journal_entries import ServerJournalFault, add_entry
 from archipel.site.state import SiteJournalKind, StateFolder, schema
-from archipel.storage import Database, utc_now
+from archipel.storage import Database, Statement, utc_now
 from archipel.transport.messages import Document
 from archipel.vocabulary import BadInput, ErrorCode, NotFound
 from archipel.vocabulary.remedies import StartAgent
@@ -25,9 +25,12 @@ _FIELDS = ("number", "hash", "at", "signature")
 
 _heads = schema.server_journal_heads
 # Composed once: every round comes with heads.
-_NEWEST = select(_heads).order_by(text("rowid DESC")).limit(1)
-_FORGET = delete(_heads).where(_heads.c.number == bindparam("number_named"), _heads.c.hash == bindparam("hash_named"))
-_ADD, _ADD_RECEIPT = insert(_heads), insert(schema.receipts).prefix_with("OR IGNORE", dialect="sqlite")
+_NEWEST = Statement(select(_heads).order_by(text("rowid DESC")).limit(1))
+_FORGET = Statement(
+    delete(_heads).where(_heads.c.number == bindparam("number_named"), _heads.c.hash == bindparam("hash_named"))
+)
+_ADD = Statement(insert(_heads))
+_ADD_RECEIPT = Statement(insert(schema.receipts).prefix_with("OR IGNORE", dialect="sqlite"))
 
 
 def is_of_server(server_key: str, head: JournalHead) -> bool:
@@ -80,15 +83,15 @@ def keep(
         if not _same(head, known):
             # Inserted again even if it was there: the last inserted row is the head that came last, whatever the clock
             # says.
-            connection.execute(_FORGET, {"number_named": head.number, "hash_named": head.hash})
-            connection.execute(_ADD, _row(head))
+            _FORGET.run(connection, {"number_named": head.number, "hash_named": head.hash})
+            _ADD.run(connection, _row(head))
     if receipt is not None:
-        connection.execute(_ADD_RECEIPT, _row(receipt))
+        _ADD_RECEIPT.run(connection, _row(receipt))
 
 
 def newest(connection: Connection) -> JournalHead | None:
     """The head of the server's journal that came last; None before any came."""
-    row = connection.execute(_NEWEST).mappings().first()
+    row = _NEWEST.first(connection)
     return JournalHead(owner=SERVER_JOURNAL, **{name: row[name] for name in _FIELDS}) if row else None
 
 

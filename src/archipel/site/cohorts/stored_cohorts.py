@@ -11,11 +11,11 @@ from sqlalchemy import Connection, bindparam, delete, insert, select
 from archipel.data import Cohort
 from archipel.data.cohorts import cohort_of, pieces
 from archipel.site.state import schema
-from archipel.storage import Database
+from archipel.storage import Database, Statement
 from archipel.tensors import BlobHasher
 
 _rows = schema.cohort_pieces
-_CONTENT = select(_rows.c.content).where(_rows.c.cohort_hash == bindparam("hashed")).order_by(_rows.c.number)
+_CONTENT = Statement(select(_rows.c.content).where(_rows.c.cohort_hash == bindparam("hashed")).order_by(_rows.c.number))
 _AT_ONCE = 8
 """Pieces, of at most a mebibyte each, that are given to the database in one call."""
 
@@ -34,7 +34,7 @@ def read(connection: Connection, hashed: str) -> Cohort:
 
 
 def _pieces(connection: Connection, hashed: str) -> Iterator[bytes]:
-    return iter(connection.execute(_CONTENT, {"hashed": hashed}).scalars())
+    return _CONTENT.each(connection, {"hashed": hashed})
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Delete, Select, and_, bindparam, delete, func, select, update
+from sqlalchemy import ColumnElement, Connection, Select, and_, bindparam, delete, func, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from archipel.site.state import StateFolder, schema
-from archipel.storage import disk_errors_named, sync_folder
+from archipel.storage import Statement, disk_errors_named, sync_folder
 from archipel.tensors import blob_hash
 from archipel.vocabulary import ArchipelError, Conflict, ErrorCode, Job, RoundClosed, Task, TaskKey, TaskKind, Thing
 
@@ -26,12 +26,12 @@ _tasks, _states = schema.tasks, schema.kept_states
 class _Which(NamedTuple):
     """Which kept states: the query for their paths, and what drops their rows. Composed once: each round drops some."""
 
-    paths: Select[Any]
-    drop: Delete
+    paths: Statement
+    drop: Statement
 
     @classmethod
     def where(cls, *which: ColumnElement[bool]) -> _Which:
-        return cls(select(_states.c.path).where(*which), delete(_states).where(*which))
+        return cls(Statement(select(_states.c.path).where(*which)), Statement(delete(_states).where(*which)))
 
 
 _OF = _states.c.experiment == bindparam("of")
@@ -39,7 +39,7 @@ _STAGE = (_OF, _states.c.kind == bindparam("at_kind"))
 _ATTEMPT = (*_STAGE, _states.c.round == bindparam("at_round"), _states.c.attempt == bindparam("at_attempt"))
 _ALL, _THIS = _Which.where(_OF), _Which.where(*_ATTEMPT)
 _EARLIER = _Which.where(*_STAGE, _states.c.round < bindparam("at_round"))
-_COMMIT = update(_states).where(*_ATTEMPT)
+_COMMIT = Statement(update(_states).where(*_ATTEMPT))
 
 
 class KeptStates:
@@ -118,7 +118,7 @@ class KeptStates:
         this = {"of": closed.experiment, "at_kind": closed.kind, "at_round": closed.round, "at_attempt": closed.attempt}
         if not named:
             return self._drop(connection, _THIS, this)
-        connection.execute(_COMMIT, {**this, "committed": True})
+        _COMMIT.run(connection, {**this, "committed": True})
         return self._drop(connection, _EARLIER, this)
 
     def forget(self, connection: Connection, experiment: str) -> list[Path]:
@@ -126,9 +126,9 @@ class KeptStates:
         return self._drop(connection, _ALL, {"of": experiment})
 
     def _drop(self, connection: Connection, which: _Which, values: Mapping[str, object]) -> list[Path]:
-        paths = list(connection.scalars(which.paths, values))
+        paths = which.paths.scalars(connection, values)
         if paths:
-            connection.execute(which.drop, values)
+            which.drop.run(connection, values)
         return [self._site.tensor_files / path for path in paths]
 
 

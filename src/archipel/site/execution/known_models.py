@@ -14,6 +14,7 @@ from sqlalchemy import Connection, bindparam, func, or_, select
 
 from archipel.site.audit import RoundSettled
 from archipel.site.state import SiteJournalKind, schema
+from archipel.storage import Statement
 from archipel.tasks import KnownRounds, check_between_rounds, check_starting_models, ends_experiment, round_before
 from archipel.vocabulary import ErrorCode, Hash, Job, RoundClosed, Task, TaskKey, TaskKind
 
@@ -31,13 +32,13 @@ _TAKEN_ON = (
 )
 """Other tasks of the experiment under the same job that were not refused. Composed once, like what follows: each task
 asks."""
-_LATER = (
+_LATER = Statement(
     select(_tasks.c.round, _tasks.c.kind, _tasks.c.about)
     .where(*_TAKEN_ON, _tasks.c.kind != TaskKind.TRAIN)
     .distinct()
     .order_by(_tasks.c.round)
 )
-_FIRST = (
+_FIRST = Statement(
     select(_tasks.c.task)
     .where(
         *_TAKEN_ON,
@@ -49,8 +50,8 @@ _FIRST = (
     .order_by(_tasks.c.accepted_at, _tasks.c.attempt)
     .limit(1)
 )
-_JOB = select(_experiments.c.job).where(_experiments.c.experiment == bindparam("of"))
-_RESULTS = (
+_JOB = Statement(select(_experiments.c.job).where(_experiments.c.experiment == bindparam("of")))
+_RESULTS = Statement(
     select(_journal.c.body)
     .where(_journal.c.kind == SiteJournalKind.ROUND_CLOSED, func.instr(_journal.c.body, bindparam("quoted")) > 0)
     .order_by(_journal.c.number.desc())
@@ -64,7 +65,7 @@ def check_models(connection: Connection, task: Task) -> None:
     before = round_before(task.key)
     made = None if before is None else _made(connection, task, before)
     check_starting_models(task, _first(connection, task), made)
-    job = parsed_job(connection.scalars(_JOB, {"of": task.key.experiment}).one())
+    job = parsed_job(_JOB.scalar(connection, {"of": task.key.experiment}))
     check_between_rounds(job, task, known_rounds(connection, job, task))
 
 
@@ -72,8 +73,8 @@ def known_rounds(connection: Connection, job: Job, task: Task) -> KnownRounds:
     """What this site knows of the rounds of the task's experiment."""
     measured: set[int] = set()
     ended: int | None = None
-    for row in connection.execute(_LATER, {"of": task.key.experiment, "under": task.job_hash}):
-        key = TaskKey(experiment=job.experiment, round=row.round, kind=TaskKind(row.kind), about=row.about)
+    for row in _LATER.rows(connection, {"of": task.key.experiment, "under": task.job_hash}):
+        key = TaskKey(experiment=job.experiment, round=row["round"], kind=TaskKind(row["kind"]), about=row["about"])
         if ends_experiment(key):
             ended = key.round if ended is None else ended
         elif key.round < job.terms.rounds:
@@ -93,7 +94,7 @@ def _first(connection: Connection, task: Task) -> tuple[Hash, ...] | None:
     """The models of the first other attempt at the task's stage, under the same job, that was not refused."""
     key = task.key
     place = {"of": key.experiment, "under": task.job_hash, "at_round": key.round, "at_attempt": key.attempt}
-    found = connection.scalar(_FIRST, {**place, "at_kind": key.kind, "at_about": key.about})
+    found = _FIRST.scalar(connection, {**place, "at_kind": key.kind, "at_about": key.about})
     return None if found is None else Task.model_validate_json(found).models
 
 
@@ -129,7 +130,7 @@ def _counting(connection: Connection, task: Task) -> Iterator[Iterator[RoundSett
 @contextmanager
 def _results(connection: Connection, experiment: str) -> Iterator[Iterator[RoundSettled]]:
     """The results in the journal that are about an experiment, newest first."""
-    with closing(connection.scalars(_RESULTS, {"quoted": json.dumps(experiment)})) as bodies:
+    with closing(_RESULTS.each(connection, {"quoted": json.dumps(experiment)})) as bodies:
         yield (closed for closed in map(_read, bodies) if closed is not None and closed.experiment == experiment)
 
 

@@ -35,7 +35,7 @@ class SentUpdates:
         with self.turn:
             for key in list(self._keys):
                 with self._database.write() as connection:
-                    row = connection.execute(TASK, place(key)).mappings().first()
+                    row = TASK.first(connection, place(key))
                     # A result that names this site came before it was noted, and journaled it.
                     if row is not None and row["state"] != SiteTaskState.CLOSED:
                         _journal(connection, key, row["state"])
@@ -57,4 +57,4 @@ class SentUpdates:
 def _journal(connection: Connection, key: TaskKey, state: str) -> None:
     add_entry(connection, SiteJournalKind.UPDATE_SENT, TaskLine(**dict(key)))
     if state == SiteTaskState.DONE:
-        connection.execute(UPDATE_TASK, {**place(key), "state": SiteTaskState.SENT})
+        UPDATE_TASK.run(connection, {**place(key), "state": SiteTaskState.SENT})

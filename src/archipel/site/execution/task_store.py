@@ -27,7 +27,7 @@ from archipel.site.execution import kept_states
 from archipel.site.execution.kept_states import removed_on_error
 from archipel.site.execution.known_models import check_models, holds_result, parsed_job
 from archipel.site.execution.sent_updates import SentUpdates
-from archipel.site.execution.task_rows import ADD_TASK, TASK, UPDATE_TASK, place
+from archipel.site.execution.task_rows import ADD_TASK, TASK, UPDATE_TASK, WITHDRAW_TASK, place
 from archipel.site.sandbox import WorkerTaskFailed
 from archipel.site.state import (
     OfferState,
@@ -78,7 +78,7 @@ class SiteTaskStore:
         Conflict (round-closed) when its round is closed or the server withdrew it: no honest server offers it again.
         """
         with self._site.database.read() as connection:
-            row = connection.execute(TASK, place(task.key)).mappings().first()
+            row = TASK.first(connection, place(task.key))
         if row is None:
             return None
         if row["task_hash"] != record_hash(task):
@@ -133,16 +133,16 @@ class SiteTaskStore:
         }
         with self._site.database.write() as connection:
             check_models(connection, task)
-            known = connection.execute(TASK, place(task.key)).first()
+            known = TASK.first(connection, place(task.key))
             kind = SiteJournalKind.TASK_ACCEPTED if known is None else SiteJournalKind.TASK_BEGUN_AGAIN
             if known is not None and _is_read_in_turn(task):
                 _check_runs(connection, task)
             add_entry(connection, kind, body)
             if known is None:
-                connection.execute(ADD_TASK, row)
+                ADD_TASK.run(connection, row)
             else:
                 values = {"state": SiteTaskState.ACCEPTED, "failure": None, "detail": None}
-                connection.execute(UPDATE_TASK, {**place(task.key), **values})
+                UPDATE_TASK.run(connection, {**place(task.key), **values})
 
     def keep(self, task: Task, made: LocalUpdate) -> None:
         """The update is made: the file of what stays here first, then one transaction names it and the update."""
@@ -162,7 +162,7 @@ class SiteTaskStore:
         }
         with removed_on_error(path), self._site.database.write() as connection:
             add_entry(connection, SiteJournalKind.UPDATE_MADE, body)
-            connection.execute(UPDATE_TASK, {**place(task.key), **values})
+            UPDATE_TASK.run(connection, {**place(task.key), **values})
             if path is not None:
                 kept_states.name(connection, task.key, path)
 
@@ -178,9 +178,8 @@ class SiteTaskStore:
         """The server no longer wants the task. One that was begun and has not ended is withdrawn for good: a plan that
         runs again in the same attempt would disclose more.
         """
-        statement = UPDATE_TASK.where(_tasks.c.state == SiteTaskState.ACCEPTED)
         with self._site.database.write() as connection:
-            if connection.execute(statement, {**place(key), "state": SiteTaskState.WITHDRAWN}).rowcount:
+            if WITHDRAW_TASK.run(connection, {**place(key), "state": SiteTaskState.WITHDRAWN}):
                 changes.append(connection, TaskChange(kind=UnjournaledKind.TASK_WITHDRAWN, task=key))
 
     def fail(self, task: Task, failure: Failure, detail: str) -> None:
@@ -202,12 +201,12 @@ class SiteTaskStore:
             if not self._known_experiment(connection, task.key.experiment):
                 add_entry(connection, SiteJournalKind.TASK_REFUSED, body)
                 return
-            known = connection.execute(TASK, place(task.key)).first()
-            if known is not None and known.task_hash != record_hash(task):
+            known = TASK.first(connection, place(task.key))
+            if known is not None and known["task_hash"] != record_hash(task):
                 # Other content under a used key: the first task's row is right and stays as it is.
                 add_entry(connection, SiteJournalKind.TASK_REFUSED, body)
                 return
-            if known is not None and (known.closed_at is not None or known.state == SiteTaskState.WITHDRAWN):
+            if known is not None and (known["closed_at"] is not None or known["state"] == SiteTaskState.WITHDRAWN):
                 return
             add_entry(connection, SiteJournalKind.TASK_FAILED, body)
             statement = upsert(_tasks).values(**row, **values)
@@ -238,7 +237,7 @@ class SiteTaskStore:
         named = closed.committed and self._site.name in closed.contributors
         gone: list[Path] = []
         with self._site.database.write() as connection:
-            row = connection.execute(TASK, place(closed.key)).mappings().first()
+            row = TASK.first(connection, place(closed.key))
             if row is None:
                 self._hold_missed(connection, closed, server_head, receipt)
                 return False
@@ -249,7 +248,7 @@ class SiteTaskStore:
             values = {"closed_at": utc_now()}
             if row["state"] != SiteTaskState.FAILED:
                 values["state"] = SiteTaskState.CLOSED if named else SiteTaskState.ROLLED_BACK
-            connection.execute(UPDATE_TASK, {**place(closed.key), **values})
+            UPDATE_TASK.run(connection, {**place(closed.key), **values})
             spool = self._site.spool / row["spool"] if row["spool"] else None
             gone += self.states.settle(connection, closed, named)
             journal_heads.keep(connection, server_head, receipt)

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, delete, func, insert, select
 
 from archipel.site.state import schema
 from archipel.site.state.change_records import WHAT_CHANGED, Change, WhatChanged
-from archipel.storage import announce, utc_now
+from archipel.storage import Statement, announce, utc_now
 from archipel.transport.wakeup import Wakeup
 from archipel.vocabulary import NotFound
 
@@ -34,7 +34,7 @@ GATHER_S = 0.05
 LOOK_S = 0.5
 """How often a follower looks without being woken: a writer may be killed between its commit and its wake-up."""
 _rows = schema.changes
-_INSERT = insert(_rows).returning(_rows.c.number)
+_INSERT = Statement(insert(_rows).returning(_rows.c.number))
 
 
 class ChangesMissing(NotFound):
@@ -58,7 +58,7 @@ def append(connection: Connection, what: WhatChanged, *, line: int | None = None
     at = utc_now()
     # The database numbers the row, one more than the newest, which is never removed.
     row = {"at": at, "line": line, "what": WHAT_CHANGED.dump_json(what).decode()}
-    number = connection.scalars(_INSERT, row).one()
+    number = _INSERT.scalar(connection, row)
     if number % _PRUNED_EVERY == 0:
         connection.execute(delete(_rows).where(_rows.c.number <= number - kept))
     announce(connection, what.kind)

@@ -13,13 +13,15 @@ from sqlalchemy import Connection, bindparam, delete, insert, or_, select, true,
 from archipel.data import subject_token
 from archipel.site.state import StateFolder, schema
 from archipel.site.withdrawn.opt_outs import EVERYWHERE, OptOut, listed
-from archipel.storage import Database, utc_now
+from archipel.storage import Database, Statement, utc_now
 
 _AT_ONCE = 500
 """Tokens in one query."""
 _rows = schema.withdrawals
-_OUT_OF = select(_rows.c.token, _rows.c.withdrawn_at).where(
-    or_(_rows.c.dataset == EVERYWHERE, _rows.c.dataset == bindparam("named"))
+_OUT_OF = Statement(
+    select(_rows.c.token, _rows.c.withdrawn_at).where(
+        or_(_rows.c.dataset == EVERYWHERE, _rows.c.dataset == bindparam("named"))
+    )
 )
 """Composed once: every task asks it several times."""
 
@@ -67,7 +69,7 @@ def strike(connection: Connection, one: Withdrawal) -> bool:
 
 def out_of(connection: Connection, dataset: str) -> frozenset[tuple[str, str]]:
     """Each who is withdrawn from a dataset, as a token, and since when: who is new in a later answer withdrew since."""
-    return frozenset((row.token, row.withdrawn_at) for row in connection.execute(_OUT_OF, {"named": dataset}))
+    return frozenset((row["token"], row["withdrawn_at"]) for row in _OUT_OF.rows(connection, {"named": dataset}))
 
 
 def forms_out_of(connection: Connection, dataset: str) -> frozenset[str]:

@@ -10,12 +10,14 @@ from archipel.data import Cohort, subject_token
 from archipel.governance import SignedWithdrawal, sign_withdrawal
 from archipel.site.audit import CohortReduced, add_entry
 from archipel.site.state import SiteJournalKind, StateFolder, schema
-from archipel.storage import utc_now
+from archipel.storage import Statement, utc_now
 
 _rows, _lines = schema.signed_withdrawals, schema.journal
 # Composed once: every task asks them several times.
-_FROM_COHORT = select(_rows.c.body).where(_rows.c.cohort_hash == bindparam("hashed")).order_by(_rows.c.number)
-_JOURNALED = (
+_FROM_COHORT = Statement(
+    select(_rows.c.body).where(_rows.c.cohort_hash == bindparam("hashed")).order_by(_rows.c.number)
+)
+_JOURNALED = Statement(
     select(func.count())
     .select_from(_lines)
     .where(_lines.c.kind == SiteJournalKind.COHORT_REDUCED, func.instr(_lines.c.body, bindparam("hashed")) > 0)
@@ -55,12 +57,12 @@ def withdraw_from(
 
 def of(connection: Connection, hashed: str) -> tuple[str, ...]:
     """The signed withdrawals from a cohort, as their exact texts, oldest first."""
-    return tuple(connection.scalars(_FROM_COHORT, {"hashed": hashed}))
+    return tuple(_FROM_COHORT.each(connection, {"hashed": hashed}))
 
 
 def journaled(connection: Connection, hashed: str) -> int:
     """How many signed withdrawals from a cohort the journal records: none of them may be gone."""
-    return connection.scalar(_JOURNALED, {"hashed": hashed}) or 0
+    return _JOURNALED.scalar(connection, {"hashed": hashed}) or 0
 
 
 def without_withdrawn(cohort: Cohort, key: bytes, found: Iterable[SignedWithdrawal]) -> Cohort:
