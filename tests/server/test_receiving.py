@@ -420,27 +420,31 @@ def test_a_server_killed_after_a_piece_counts_it_and_nothing_behind_it(tmp_path:
     assert spooling.held(part) == CHUNK and part.read_bytes()[:CHUNK] == WIDE[:CHUNK]
 
 
-def test_spare_files_are_few_and_of_their_own_experiment(tmp_path: Path) -> None:
-    for number in range(3):
-        whole = tmp_path / f"first.1.1.site{number}"
-        whole.write_bytes(WIDE)
-        assert spare_files.keep_spare(whole, "first", 2) is (number < 2)
+def test_spare_files_are_of_their_own_experiment(tmp_path: Path) -> None:
+    small, whole = tmp_path / "first.1.1.small", tmp_path / "first.1.1.whole"
+    small.write_bytes(FRAME), whole.write_bytes(WIDE)
+    assert spare_files.keep_spare(whole, "first") and not spare_files.keep_spare(small, "first")
     assert not spare_files.take_spare(tmp_path / "other.1.1.berlin.part")
     assert spare_files.take_spare(tmp_path / "first.2.1.berlin.part")
+    assert not spare_files.take_spare(tmp_path / "first.2.1.bremen.part")
+    (tmp_path / "first.0.spare").write_bytes(WIDE)
     spare_files.drop_spares(tmp_path)
-    assert names_in(tmp_path) == {"first.1.1.site2", "first.2.1.berlin.part"}
+    assert names_in(tmp_path) == {"first.1.1.small", "first.2.1.berlin.part"}
 
 
 def test_a_closed_round_leaves_spare_files_and_the_end_of_the_experiment_none(server: Server) -> None:
     spool, half = server.federation.state.spool, server.part
-    late = server.tensor_file.with_name("first.1.1.late.0.0")
-    late.write_bytes(WIDE), half.write_bytes(WIDE)
+    late, later = (server.tensor_file.with_name(f"first.1.1.{name}.0.0") for name in ("late", "later"))
+    late.write_bytes(WIDE), later.write_bytes(WIDE), half.write_bytes(WIDE)
     assert server.update.model is not None
     server.store.heard(server.update.key, (), [Delivery("berlin", server.update, server.tensor_file)])
     server.tensor_file.write_bytes(WIDE)
     server.store._sweep(keeps_spares=True)
     assert server.tensor_file.exists() and half.exists(), "the round is open"
-    assert [spare_files.is_spare(path) for path in spool.iterdir()].count(True) == 1 and not late.exists()
+    assert [spare_files.is_spare(path) for path in spool.iterdir()].count(True) == 1, "as many as sites"
+    assert not late.exists() and not later.exists()
+    server.store._sweep(keeps_spares=True)
+    assert [spare_files.is_spare(path) for path in spool.iterdir()].count(True) == 1
     server.store.refused(server.update.key, ())
     assert not list(spool.iterdir())
 
@@ -454,7 +458,7 @@ def test_a_backup_does_not_take_a_file_that_was_written_over_meanwhile(
 
     def slow(source: Any, target: Any, length: int) -> None:
         copy(source, target, length)
-        assert spare_files.keep_spare(whole, "first", 1)
+        assert spare_files.keep_spare(whole, "first")
 
     monkeypatch.setattr(backup.shutil, "copyfileobj", slow)
     with pytest.raises(FileNotFoundError):

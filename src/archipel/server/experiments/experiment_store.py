@@ -307,14 +307,18 @@ class SqlExperimentStore:
             needed = set(_NEEDED.each(connection, named))
             rounds = _OPEN.rows(connection, named)
         under_way = tuple(f"{self._name}.{row['round']}.{row['attempt']}." for row in rounds)
-        sites = len(self.job.sites)
-        for path in self._spool.glob(f"{self._name}.*"):
+        found = list(self._spool.glob(f"{self._name}.*"))
+        room = len(self.job.sites) - sum(is_spare(path) for path in found)
+        for path in found:
             arrives = path.suffix in _ARRIVES
             if path.name in needed or (arrives and path.name.startswith(under_way)):
                 continue
+            if keeps_spares and is_spare(path):
+                continue
             # A half received file may still be written to.
-            kept = keeps_spares and (is_spare(path) or (not arrives and keep_spare(path, self._name, sites)))
-            if not kept:
+            if keeps_spares and room > 0 and not arrives and keep_spare(path, self._name):
+                room -= 1
+            else:
                 path.unlink(missing_ok=True)
 
     def _of(self, table: Table) -> Select[tuple[object, ...]]:

@@ -20,10 +20,10 @@ def is_spare(path: Path) -> bool:
     return path.name.endswith(_END)
 
 
-def keep_spare(path: Path, experiment: str, most: int) -> bool:
-    """Make a whole spool file a spare file of its experiment; False if it is too small, or there are ``most``."""
+def keep_spare(path: Path, experiment: str) -> bool:
+    """Make a whole spool file a spare file of its experiment; False if it is too small."""
     try:
-        if path.stat().st_size < SMALLEST_SPARE or len(list(path.parent.glob(f"{experiment}.*{_END}"))) >= most:
+        if path.stat().st_size < SMALLEST_SPARE:
             return False
         path.rename(path.with_name(f"{experiment}.{secrets.token_hex(8)}{_END}"))
     except FileNotFoundError:
