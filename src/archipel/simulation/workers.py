@@ -20,6 +20,8 @@ from archipel.vocabulary import ArchipelError, ErrorCode, RoundClosed, Task, Thi
 from archipel.vocabulary.threads import thread_variables
 
 _END_S = 5.0
+_ROOM = 4
+"""How many tasks a worker has at a time, the one that trains included."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,9 @@ class SimulationWorker:
     def __init__(self, specs: Sequence[SiteSpec], died: asyncio.Future[None]) -> None:
         self.sites = [spec.site for spec in specs]
         self._died, self._loop = died, asyncio.get_running_loop()
-        # One task trains while the result of another is sealed; more results would only wait in memory.
-        self._room = asyncio.Semaphore(2)
+        # Some wait there, so that the process is never idle while this one is busy or waits for a processor; few, so
+        # that neither pipe fills up.
+        self._room = asyncio.Semaphore(_ROOM)
         self._numbers = itertools.count(1)
         self._ready: asyncio.Future[Answer] = self._loop.create_future()
         self._waiting = {0: self._ready}
