@@ -123,8 +123,8 @@ def simulate(
     )
     if baselines is True and not drafted.job.baselines.ensemble:
         warnings.warn(NO_ENSEMBLE, stacklevel=2)
-    tell = (_print if progress else _say_nothing) if isinstance(progress, bool) else progress
-    return run_drafted(drafted, found, split, workers=workers, modules=modules, tell=tell)
+    lines = (_print if progress else _say_nothing) if isinstance(progress, bool) else progress
+    return run_drafted(drafted, found, split, workers=workers, modules=modules, progress=lines)
 
 
 def draft_at(
@@ -171,9 +171,9 @@ def run_drafted(
     *,
     workers: int = 1,
     modules: Sequence[str] = (),
-    tell: Callable[[str], None] = lambda _: None,
+    progress: Callable[[str], None] = lambda _: None,
 ) -> Simulation:
-    """Run the rounds of a draft at its sites, in a folder of their own; ``tell`` is given a line after each exchange.
+    """Run the rounds of a draft at its sites, in a folder of their own; ``progress`` is given a line after each one.
 
     Raises ArchipelError when a site fails, and what the plan raises; the folder is then gone.
     """
@@ -181,7 +181,7 @@ def run_drafted(
 
     def heard(record: StageRecord) -> None:
         closed.append(utc_now())
-        tell(round_line(record, drafted.job.terms.rounds))
+        progress(round_line(record, drafted.job.terms.rounds))
 
     folder, began = Path(tempfile.mkdtemp(prefix="archipel-simulation-")), utc_now()
     try:

@@ -284,7 +284,7 @@ class FederationServicer:
         """Note a head that came with an update; it is kept in the transaction in which the update is.
 
         Raises Conflict (code lost) for a site that has not said hello since this server started: its hello shows first
-        whether its journal went back.
+        whether an older copy of its journal came back.
         """
         if site not in self._identity_keys:
             raise Conflict(
