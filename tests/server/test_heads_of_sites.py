@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from archipel.governance import IdentityKey, JournalHead, sign_head
+from archipel.governance import IdentityKey, JournalHead, sign_closed, sign_head
 from archipel.server.experiments import journal_heads
 from archipel.server.experiments.hub import Stream
 from archipel.server.experiments.service import Experiments
@@ -188,7 +188,7 @@ async def test_the_servers_head_never_goes_back_on_a_stream(federation, enrolled
     before = hub.head()
     federation.enrolment.create_token("rome", by=OLGA)
     await line.stream.send((await site.wire._missed("berlin"))[0])
-    await line.stream.send(hub.signed_result(closed, "berlin", before))
+    await line.stream.send(hub.signed_result(closed, sign_closed(federation.identity, closed), "berlin", before))
     assert [message.head["number"] for message in line.said] == [before.number + 1] * 2
     assert all(JournalHead.model_validate(one.head).is_signed_by(federation.identity.public) for one in line.said)
 

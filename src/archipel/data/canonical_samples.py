@@ -9,6 +9,8 @@ from typing import Any
 
 import rfc8785
 
+from archipel.vocabulary import JsonObject
+
 SampleRow = tuple[str, str, str, int, int]
 """A sample's subject, session, digest of its content in hex digits, row (-1 for none), and the number of its kind."""
 _BEFORE_HASH = ("channels", "file_hashes", "files")
@@ -51,7 +53,7 @@ def _around(rest: dict[str, Any]) -> tuple[str, str, str]:
     return f'{{{"".join(first)}"hash":"{rest["hash"]}', middle, tail + "}"
 
 
-def _texts_by_name(beside: dict[str, Any]) -> str:
+def _texts_by_name(beside: JsonObject) -> str:
     """The canonical JSON of an object.
 
     Python's own JSON is the canonical one of texts under names in ASCII, which sort as their UTF-16 does, and takes a

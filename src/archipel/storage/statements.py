@@ -15,9 +15,12 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.dml import UpdateBase
 from sqlalchemy.sql.selectable import Select
 
-_NONE: Mapping[str, Any] = {}
+Values = Mapping[str, object]
+"""What is given to a statement, by the names of its columns and places."""
+# A column's type is what the schema says; who reads a row knows it.
 Row = dict[str, Any]
 """A row by the names of its columns."""
+_NONE: Values = {}
 
 
 class _Compiled(NamedTuple):
@@ -25,11 +28,11 @@ class _Compiled(NamedTuple):
 
     text: str
     places: tuple[str, ...]
-    known: Mapping[str, Any]
+    known: Values
     columns: tuple[str, ...]
     readers: tuple[tuple[str, Callable[[Any], Any]], ...]
 
-    def values(self, given: Mapping[str, Any]) -> tuple[Any, ...]:
+    def values(self, given: Values) -> tuple[object, ...]:
         known = self.known
         return tuple([given[place] if place in given else known[place] for place in self.places])
 
@@ -51,28 +54,28 @@ class Statement:
         self._statement = statement
         self._compiled: dict[tuple[str, ...], _Compiled] = {}
 
-    def rows(self, connection: Connection, values: Mapping[str, Any] = _NONE) -> list[Row]:
+    def rows(self, connection: Connection, values: Values = _NONE) -> list[Row]:
         """All rows."""
         compiled = self._of(connection, values)
         return [compiled.row(found) for found in _cursor(connection, compiled, values).fetchall()]
 
-    def first(self, connection: Connection, values: Mapping[str, Any] = _NONE) -> Row | None:
+    def first(self, connection: Connection, values: Values = _NONE) -> Row | None:
         """The first row, None when there is none."""
         compiled = self._of(connection, values)
         with closing(_cursor(connection, compiled, values)) as cursor:
             found = cursor.fetchone()
         return None if found is None else compiled.row(found)
 
-    def scalar(self, connection: Connection, values: Mapping[str, Any] = _NONE) -> Any:
+    def scalar(self, connection: Connection, values: Values = _NONE) -> Any:
         """The first column of the first row, None when there is none."""
         row = self.first(connection, values)
         return None if row is None else next(iter(row.values()))
 
-    def scalars(self, connection: Connection, values: Mapping[str, Any] = _NONE) -> list[Any]:
+    def scalars(self, connection: Connection, values: Values = _NONE) -> list[Any]:
         """The first column of every row."""
         return list(self.each(connection, values))
 
-    def each(self, connection: Connection, values: Mapping[str, Any] = _NONE) -> Generator[Any, None, None]:
+    def each(self, connection: Connection, values: Values = _NONE) -> Generator[Any, None, None]:
         """The same one by one: what is not asked for is not read."""
         compiled = self._of(connection, values)
         first, *_ = compiled.columns
@@ -81,11 +84,11 @@ class Statement:
             for found in cursor:
                 yield read(found[0])
 
-    def run(self, connection: Connection, values: Mapping[str, Any] = _NONE) -> int:
+    def run(self, connection: Connection, values: Values = _NONE) -> int:
         """Change what it says; how many rows were changed."""
         return int(_cursor(connection, self._of(connection, values), values).rowcount)
 
-    def _of(self, connection: Connection, values: Mapping[str, Any]) -> _Compiled:
+    def _of(self, connection: Connection, values: Values) -> _Compiled:
         # Of an insert or update the names of the values say which columns are set.
         names = tuple(values) if isinstance(self._statement, UpdateBase) else ()
         compiled = self._compiled.get(names)
@@ -116,7 +119,7 @@ def _compile(statement: Select[Any] | UpdateBase, dialect: Dialect, names: Seque
     )
 
 
-def _as_it_is(value: Any) -> Any:
+def _as_it_is(value: object) -> object:
     return value
 
 
@@ -125,7 +128,7 @@ def _required(compiled: SQLCompiler) -> frozenset[str]:
     return frozenset(name for name, bind in compiled.binds.items() if bind.required)
 
 
-def _cursor(connection: Connection, compiled: _Compiled, values: Mapping[str, Any]) -> Any:
+def _cursor(connection: Connection, compiled: _Compiled, values: Values) -> Any:
     driver = connection.connection.dbapi_connection
     assert driver is not None
     cursor = driver.cursor()

@@ -7,9 +7,10 @@ words where others raise pydantic's.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, get_args
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core.core_schema import ErrorType
 
 from archipel.vocabulary.errors import BadInput
 from archipel.vocabulary.misspelt import suggest_key
@@ -17,6 +18,8 @@ from archipel.vocabulary.names import NAME
 from archipel.vocabulary.records import Record
 
 _LONGEST_SHOWN = 60
+_KNOWN_TO_PYDANTIC = frozenset(get_args(ErrorType))
+"""Its own kinds of error. Those of our validators have other names, and say what is wrong in our words."""
 _KINDS = {"bool", "int", "float", "str"}
 """How pydantic names the kinds of a field that takes several."""
 
@@ -76,7 +79,7 @@ def wrong_value(error: ValidationError, kind: type[Record] | None = None) -> Wro
     """The first wrong value that pydantic found, for a record of this ``kind``."""
     first = error.errors()[0]
     where, value, found = first["loc"], first["input"], first["type"]
-    context: Mapping[str, Any] = first.get("ctx", {})
+    context: Mapping[str, object] = first.get("ctx", {})
     if where and where[-1] == "[key]":
         where = (*where[:-2], "a key")
     is_of_no_kind = len(where) > 1 and where[-1] in _KINDS
@@ -89,6 +92,8 @@ def wrong_value(error: ValidationError, kind: type[Record] | None = None) -> Wro
         raised = context.get("error")
         cause, remedy = _parts(str(raised) if raised is not None else first["msg"])
         return WrongValue(field, cause, remedy)
+    if found not in _KNOWN_TO_PYDANTIC:
+        return WrongValue(field, *_parts(first["msg"]))
     shown = _shown(value)
     if is_of_no_kind:
         return WrongValue(field, "is not a value that it can have", "give True or False, a number or a text", shown)
@@ -101,7 +106,7 @@ def wrong_value(error: ValidationError, kind: type[Record] | None = None) -> Wro
 
 def _parts(sentence: str) -> tuple[str, str]:
     cause, _, remedy = sentence.partition("; ")
-    return cause, remedy or "correct it"
+    return cause, remedy or "fix its value"
 
 
 def _known_fields(kind: type[Record] | None, where: tuple[int | str, ...]) -> str:
@@ -116,11 +121,11 @@ def _shown(value: object) -> str:
     return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
 
 
-def _sentence(cause: str, remedy: str) -> Callable[[Mapping[str, Any]], tuple[str, str]]:
+def _sentence(cause: str, remedy: str) -> Callable[[Mapping[str, object]], tuple[str, str]]:
     return lambda context: (cause.format(**context), remedy.format(**context))
 
 
-def _pattern(context: Mapping[str, Any]) -> tuple[str, str]:
+def _pattern(context: Mapping[str, object]) -> tuple[str, str]:
     if context["pattern"] == NAME:
         rule = "letters, digits, and the signs _ . -, at most 63, the first a letter or _"
         return "is not a name", f"use {rule}"
@@ -135,7 +140,7 @@ _LIST = _sentence("is not a list", 'give a list, such as ["a", "b"]; of one item
 _TABLE = _sentence("is not a dictionary", "give a value for each name: {{...: ...}}")
 _ONE_OF = _sentence("is not one of the values that it can have", "give {expected}")
 _LONG = _sentence("is too long", "give at most {max_length}")
-_SENTENCES: Mapping[str, Callable[[Mapping[str, Any]], tuple[str, str]]] = {
+_SENTENCES: Mapping[str, Callable[[Mapping[str, object]], tuple[str, str]]] = {
     "greater_than": _sentence("is too small", "give more than {gt}"),
     "greater_than_equal": _sentence("is too small", "give at least {ge}"),
     "less_than": _sentence("is too large", "give less than {lt}"),
