@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from archipel.cli.json_option import note_json
-from archipel.vocabulary import NotFound
+from archipel.vocabulary import BadInput, NotFound
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Benchmarks: rounds, training, simulation, data, large datasets, and kills at any moment.",
+    help="Benchmarks: rounds, training, simulation, data, large datasets, masks, and kills at any moment.",
 )
 
 AsJson = Annotated[bool, typer.Option("--json", callback=note_json, help="Print one line of JSON for programs.")]
@@ -109,6 +109,21 @@ def kills(
 ) -> None:
     """kill -9 of server, agents and workers at drawn moments of a small plan: each run must end with the same model."""
     _print(_benchmark("bench_kills").bench_kills(seed, kills, per_run, folder), as_json)
+
+
+@app.command()
+def secagg(
+    params: Annotated[int, typer.Option(min=1, help="Number of parameters of a model.")] = 5_000_000,
+    sites: Annotated[str, typer.Option(help="Numbers of sites, with commas between them.")] = "4,10,30,100",
+    pairs: Annotated[int, typer.Option(min=1, help="Number of pairs of turns.")] = 5,
+    as_json: AsJson = False,
+) -> None:
+    """Masks of secure aggregation beside the bare keystream and addition; the time to open a sum; memory."""
+    try:
+        numbers = [int(number) for number in sites.split(",")]
+    except ValueError as error:
+        raise BadInput(f"--sites {sites}", "is not numbers with commas between them", "give --sites 4,10") from error
+    _print(_benchmark("bench_secagg").bench_secagg(params, numbers, pairs), as_json)
 
 
 def _benchmark(name: str) -> ModuleType:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,17 +41,15 @@ def totals(layout: Layout, words: Words, sites: int) -> Totals:
             "start a new attempt; the sites' records of this one show who sent what",
             code=ErrorCode.BAD_UPDATE,
         )
-    found: dict[str, dict[str, Any]] = {"count": {}, "metric": {}, "limited": {}, "beyond-half": {}, "weight": {}}
+    whole: dict[str, dict[str, int]] = {"count": {}, "limited": {}, "beyond-half": {}, "weight": {}}
+    metrics: dict[str, float] = {}
     for part, value in zip(layout.numbers, tail[:-2].astype("<u8").view("<i8").tolist(), strict=True):
         kind, _, name = part.name.partition(":")
-        found[kind][name] = value if part.form is Form.WHOLE else _real(value, part, layout)
-    return Totals(
-        weight=found["weight"][""],
-        counts=found["count"],
-        metrics=found["metric"],
-        limited=found["limited"],
-        beyond_half=found["beyond-half"],
-    )
+        if part.form is Form.WHOLE:
+            whole[kind][name] = value
+        else:
+            metrics[name] = float(np.ldexp(float(value), part.exponent - layout.bits(part.form)))
+    return Totals(whole["weight"][""], whole["count"], metrics, whole["limited"], whole["beyond-half"])
 
 
 def mean_difference(layout: Layout, part: Part, words: Words, weight: int, most_weight: int) -> NDArray[np.float64]:
@@ -66,7 +63,3 @@ def mean_difference(layout: Layout, part: Part, words: Words, weight: int, most_
 def limited_share(layout: Layout, found: Totals, sites: int) -> float:
     """Which share of all coordinates of all sites was limited."""
     return sum(found.limited.values()) / max(1, sites * sum(part.elements for part in layout.fixed))
-
-
-def _real(value: int, part: Part, layout: Layout) -> float:
-    return float(np.ldexp(float(value), part.exponent - layout.bits(part.form)))

@@ -32,8 +32,8 @@ class Chains:
             )
         return derive(self._keys[peer], "round", self.round)
 
-    def advance(self, round: int) -> None:  # noqa: A002
-        """Go to a later round; the chain values before it are overwritten. Raises Refused for an earlier one."""
+    def check(self, round: int) -> None:  # noqa: A002
+        """Raises Refused for an earlier round than this one, and BadInput for one that is too far ahead."""
         if round < self.round:
             raise Refused(
                 f"round {round}", "is closed here, and its keys are destroyed", "open a new round",
@@ -41,6 +41,10 @@ class Chains:
             )  # fmt: skip
         if round - self.round > MOST_STEPS:
             raise BadInput(f"round {round}", f"is far behind round {self.round}", "count rounds one by one")
+
+    def advance(self, round: int) -> None:  # noqa: A002
+        """Go to a later round; the chain values before it are overwritten. Raises as ``check`` does."""
+        self.check(round)
         while self.round < round:
             for peer, old in self._keys.items():
                 self._keys[peer] = derive(old, "next", self.round)
