@@ -254,6 +254,25 @@ def test_one_model_gives_one_sum() -> None:
     world.play(world.attempt(3, stage=Stage.METRICS))
 
 
+def test_two_attempts_that_were_open_at_once_give_one_sum() -> None:
+    """Both were completed before any share was released, with different vectors from one model."""
+    world = World(4)
+    servers = []
+    for attempt in (world.attempt(), world.attempt(1, arguments="sha256:other")):
+        server = world.aggregator(attempt)
+        for name in world.names:
+            masking = world.sites[name].begin(attempt)
+            masking.apply(np.zeros(4, "<u4") + np.uint32(attempt.attempt))
+            masking.apply(np.zeros(4, "<u8"))
+            server.receive(world.sites[name].complete(masking))
+        server.close()
+        servers.append(server)
+    assert world.sites[ONE].answer(servers[0].requests()[ONE])
+    with pytest.raises(Refused, match=r"attempt 1 of round 1 .updates.: has another vector than the one"):
+        world.sites[ONE].answer(servers[1].requests()[ONE])
+    assert world.sites[TWO].answer(servers[1].requests()[TWO])
+
+
 def test_an_attempt_after_a_sum_closes_over_no_smaller_set() -> None:
     world = World(5)
     world.play(world.attempt())

@@ -118,10 +118,7 @@ class Site:
             raise Refused(attempt.thing, "was completed, or is not the last one begun", "start a new attempt")
         if bound is not None and bound["plain"] != plain:
             masking.destroy()
-            raise Refused(
-                attempt.thing, "has another vector than the one whose sum was given from the same model",
-                "send the vector that was kept, under new masks",
-            )  # fmt: skip
+            raise _other_vector(attempt)
         upload, own = self._upload(masking, vector)
         masking.destroy()
         body = upload.encoded()
@@ -186,14 +183,17 @@ class Site:
             raise Refused(attempt.thing, "is asked for another set than this site signed", "use the set that it signed")
         if bound is not None and bound["members"] != list(members):
             raise Refused(attempt.thing, "must be over the set of the sum given before", "wait for all of that set")
+        complete = self.journal.last(Event.COMPLETE, context=context.hex())
+        plain = str(complete["plain"] if complete else "")
+        if bound is not None and bound["plain"] != plain:
+            raise _other_vector(attempt)
         answer = ShareAnswer(self.name, context, members, self._shares(attempt, request))
         answer = replace(answer, signature=self._identity.sign(answer.statement()))
         body = answer.encoded()
         self._records.keep(_named("answer", context), body)
-        complete = self.journal.last(Event.COMPLETE, context=context.hex())
         self.journal.append(
             Event.ANSWERED, context=context.hex(), model=attempt.model, stage=attempt.stage.value,
-            members=list(members), plain=str(complete["plain"] if complete else ""),
+            members=list(members), plain=plain,
             answer=hashlib.sha256(body).hexdigest(),
         )  # fmt: skip
         return answer
@@ -329,6 +329,14 @@ class Site:
             if _int(begun, "round") <= round:
                 for kind in ("own", "answer", "upload"):
                     self._records.destroy(_named(kind, bytes.fromhex(str(begun["context"]))))
+
+
+def _other_vector(attempt: Attempt) -> Refused:
+    return Refused(
+        attempt.thing,
+        "has another vector than the one whose sum was given from the same model",
+        "send the vector that was kept, under new masks",
+    )
 
 
 def _named(kind: str, context: bytes) -> str:
