@@ -158,6 +158,18 @@ def test_a_second_key_and_a_second_secret_are_refused() -> None:
         north.receive(second)
 
 
+@pytest.mark.parametrize("body", [b"", bytes(1216), bytes(1215), b"\xff" * 1216])
+def test_an_experiment_key_that_is_not_one(body: bytes) -> None:
+    """Signed by its site all the same; zeros are a point of X25519 with which everybody would know the secret."""
+    east, north, _ = pairings().values()
+    key = replace(north.key(), public=body)
+    signed = statement("experiment key", "sha256:1", ROSTER.digest(), "north", body)
+    key = replace(key, signature=IDENTITIES["north"].sign(signed))
+    with pytest.raises(Refused, match="site north: its experiment key is malformed"):
+        east.receive_key(key)
+    assert east.receive_key(north.key())
+
+
 def test_a_sealed_secret_opens_for_its_receiver_only_and_is_refused_when_changed() -> None:
     east, north, west = pairings().values()
     message = east.receive_key(north.key())

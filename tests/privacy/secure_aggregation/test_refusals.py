@@ -20,6 +20,7 @@ from archipel.privacy.secure_aggregation.messages import (
     Upload,
     set_statement,
 )
+from archipel.privacy.secure_aggregation.packing import packed
 from archipel.privacy.secure_aggregation.site import Site
 from archipel.vocabulary import ArchipelError, BadInput, Conflict, Refused
 
@@ -112,6 +113,16 @@ def test_a_late_upload_is_not_counted() -> None:
 def test_bytes_that_are_not_a_message(kind: type[Upload], body: bytes) -> None:
     with pytest.raises(BadInput, match="send it again"):
         kind.decoded(body)
+
+
+def test_numbers_and_hashes_of_a_wrong_length() -> None:
+    """Numbers that are longer than the protocol's would not fit what is signed."""
+    for length, digest in ((bytes([255] * 12), bytes(32)), (bytes(7), bytes(32)), (bytes(8), bytes(31))):
+        with pytest.raises(BadInput, match="a signature of a set: has a number or a hash of a wrong length"):
+            SetSignature.decoded(packed(ONE, length, digest, bytes(64)))
+    full_set = packed(ONE, 1, bytes(32), bytes(64))
+    with pytest.raises(BadInput, match="an upload: has a number or a hash of a wrong length"):
+        Upload.decoded(packed(ONE, bytes(32), "blake3:", bytes([1] * 9), b"", b"", b"", full_set, b""))
 
 
 def test_a_message_that_is_cut_off_anywhere() -> None:

@@ -29,7 +29,9 @@ class SetSignature:
     def decoded(cls, body: bytes) -> SetSignature:
         """Raises BadInput for bytes that are not one."""
         site, length, digest, signature = _fields(body, 4, "a signature of a set")
-        return cls(_text(site), Head(int.from_bytes(length, "big"), digest), signature)
+        if len(digest) != 32:
+            raise _wrong_length("a signature of a set")
+        return cls(_text(site), Head(_number(length, "a signature of a set"), digest), signature)
 
 
 def set_statement(context: bytes, members: Sequence[str], head: Head) -> bytes:
@@ -76,7 +78,7 @@ class Upload:
         site, context, vector, nbytes, seeds, shares, sealed, full_set, signature = _fields(body, 9, what)
         signed = SetSignature.decoded(full_set)
         bundles = tuple(_fields(sealed, None, what))
-        size = int.from_bytes(nbytes, "big")
+        size = _number(nbytes, what)
         return cls(_text(site), context, _text(vector), size, seeds, shares, bundles, signed, signature)
 
 
@@ -155,6 +157,18 @@ def _fields(body: bytes, count: int | None, what: str) -> list[bytes]:
             what, f"has {len(fields)} fields, not {count}", "send it again, with the same version of Archipel"
         )
     return fields
+
+
+def _number(field: bytes, what: str) -> int:
+    if len(field) != 8:
+        raise _wrong_length(what)
+    return int.from_bytes(field, "big")
+
+
+def _wrong_length(what: str) -> BadInput:
+    return BadInput(
+        what, "has a number or a hash of a wrong length", "send it again, with the same version of Archipel"
+    )
 
 
 def _text(field: bytes) -> str:

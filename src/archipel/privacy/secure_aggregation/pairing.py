@@ -76,20 +76,15 @@ class Pairing:
         Raises Refused for a key that the peer did not sign, and Conflict for a second, other key.
         """
         self._roster.check_signed("experiment key", key.site, key.signature, self._key_statement(key.site, key.public))
-        if self._public.setdefault(key.site, key.public) != key.public:
+        if self._public.get(key.site, key.public) != key.public:
             raise Conflict(
                 Thing("site", key.site), "sent two experiment keys", "agree again with all sites, from new keys"
             )
         if key.site == self._name or self._roster.position(self._name) > self._roster.position(key.site):
+            self._public[key.site] = key.public
             return None
         if key.site not in self._sent:
-            secret = bytearray(os.urandom(KEY_BYTES))
-            fields = self._fields(self._name, key.site, self._first)
-            sealed = _SUITE.encrypt(secret, _opened(key.public), statement("pair", *fields))
-            signature = self._identity.sign(_pair_statement(fields, sealed))
-            self._agreed[key.site] = self._chain(secret, fields)
-            destroy(secret)
-            self._sent[key.site] = PairMessage(self._name, key.site, self._first, sealed, signature)
+            self._sent[key.site] = self._sealed(key)
         return self._sent[key.site]
 
     def receive(self, message: PairMessage) -> None:
@@ -99,7 +94,7 @@ class Pairing:
             raise Refused(sender, "sent a secret for another site or round, or before its key", "send it again")
         if self._roster.position(message.sender) >= self._roster.position(self._name):
             raise Refused(sender, "chose a secret that the other site of the pair chooses", "wait for its message")
-        fields = self._fields(message.sender, self._name, message.first_round)
+        fields = self._fields(message.sender, self._name, message.first_round, self._public)
         body = _pair_statement(fields, message.sealed)
         self._roster.check_signed("sealed secret", message.sender, message.signature, body)
         if self._received.setdefault(message.sender, message) != message:
@@ -108,7 +103,7 @@ class Pairing:
             return
         try:
             secret = bytearray(_SUITE.decrypt(message.sealed, _private(self.secret), statement("pair", *fields)))
-        except InvalidTag as error:
+        except (InvalidTag, ValueError) as error:
             raise Refused(sender, "sent a secret that does not open", "let it seal one for this site's key") from error
         self._agreed[message.sender] = self._chain(secret, fields)
         destroy(secret)
@@ -127,11 +122,27 @@ class Pairing:
         destroy(self.secret)
         return Chains(self._first, self._agreed)
 
+    def _sealed(self, key: ExperimentKey) -> PairMessage:
+        """A new secret for a peer. A key with which nothing can be sealed is not remembered."""
+        secret = bytearray(os.urandom(KEY_BYTES))
+        fields = self._fields(self._name, key.site, self._first, {**self._public, key.site: key.public})
+        try:
+            sealed = _SUITE.encrypt(secret, _opened(key.public), statement("pair", *fields))
+        except ValueError as error:
+            raise Refused(
+                Thing("site", key.site), f"its experiment key is malformed ({error})", "let it make a new one"
+            ) from error
+        self._public[key.site] = key.public
+        signature = self._identity.sign(_pair_statement(fields, sealed))
+        self._agreed[key.site] = self._chain(secret, fields)
+        destroy(secret)
+        return PairMessage(self._name, key.site, self._first, sealed, signature)
+
     def _key_statement(self, name: str, public: bytes) -> bytes:
         return statement("experiment key", self._job, self._roster.digest(), name, public)
 
-    def _fields(self, first: str, second: str, round: int) -> list[Field]:  # noqa: A002
-        hashes = [hashlib.sha256(self._public[name]).digest() for name in (first, second)]
+    def _fields(self, first: str, second: str, round: int, public: Mapping[str, bytes]) -> list[Field]:  # noqa: A002
+        hashes = [hashlib.sha256(public[name]).digest() for name in (first, second)]
         return [self._job, self._roster.digest(), first, second, *hashes, round]
 
     def _chain(self, secret: bytearray, fields: list[Field]) -> bytearray:
@@ -174,10 +185,7 @@ def _public(secret: bytearray) -> bytes:
 
 
 def _opened(public: bytes) -> MLKEM768X25519PublicKey:
-    try:
-        return MLKEM768X25519PublicKey(
-            MLKEM768PublicKey.from_public_bytes(public[:_MLKEM_BYTES]),
-            X25519PublicKey.from_public_bytes(public[_MLKEM_BYTES:]),
-        )
-    except ValueError as error:
-        raise Refused("an experiment key", f"is malformed ({error})", "let its site make a new one") from error
+    first, second = public[:_MLKEM_BYTES], public[_MLKEM_BYTES:]
+    return MLKEM768X25519PublicKey(
+        MLKEM768PublicKey.from_public_bytes(first), X25519PublicKey.from_public_bytes(second)
+    )
