@@ -203,11 +203,11 @@ class Attempt:
         """The share hashes of one holder, one after the other."""
         return b"".join(self.share_hash(dealer, holder, at, one) for at, one in enumerate(pieces(bundle, 36)))
 
-    def bundle_key(self, chain: bytes, dealer: str, holder: str) -> AESGCM:
-        return AESGCM(derive(self.round_key(chain), "shares", self.context, dealer, holder))
+    def bundle_key(self, chain: bytes, dealer: str, holder: str, column_hash: bytes) -> AESGCM:
+        return AESGCM(derive(self.round_key(chain), "shares", self.context, dealer, holder, column_hash))
 
     def unsealed(self, sealed: bytes, column_hash: bytes, dealer: str, holder: str, chain: bytes) -> bytes:
-        key = self.bundle_key(chain, dealer, holder)
+        key = self.bundle_key(chain, dealer, holder, column_hash)
         bundle = key.decrypt(bytes(12), sealed, pack(self.context, column_hash))
         if h(self.column(dealer, holder, bundle)) != column_hash:
             raise WrongColumn
@@ -236,7 +236,9 @@ class Attempt:
         bundles = [b"".join(written(of[holder]) for of in dealt) for holder in range(len(self.members))]
         columns = [self.column(site, holder, one) for holder, one in zip(self.members, bundles, strict=True)]
         sealed = [
-            self.bundle_key(chains[peer], site, peer).encrypt(bytes(12), bundle, pack(self.context, h(column)))
+            self.bundle_key(chains[peer], site, peer, h(column)).encrypt(
+                bytes(12), bundle, pack(self.context, h(column))
+            )
             for peer, bundle, column in zip(self.members, bundles, columns, strict=True)
             if peer != site
         ]

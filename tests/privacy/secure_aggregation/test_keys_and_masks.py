@@ -163,7 +163,7 @@ def test_an_experiment_key_that_is_not_one(body: bytes) -> None:
     """Signed by its site all the same; zeros are a point of X25519 with which everybody would know the secret."""
     east, north, _ = pairings().values()
     key = replace(north.key(), public=body)
-    signed = statement("experiment key", "sha256:1", ROSTER.digest(), "north", body)
+    signed = statement("experiment key", "sha256:1", ROSTER.digest(), 0, "north", body)
     key = replace(key, signature=IDENTITIES["north"].sign(signed))
     with pytest.raises(Refused, match="site north: its experiment key is malformed"):
         east.receive_key(key)

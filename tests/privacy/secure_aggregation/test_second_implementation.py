@@ -88,7 +88,7 @@ def test_the_agreement_of_a_pair_is_that_of_the_readme() -> None:
     assert message is not None
     publics = [h(site.key().public) for site in (sender, receiver)]
     for name, site in ((one, sender), (two, receiver)):
-        statement = said("experiment key", JOB, world.roster.digest(), name, site.key().public)
+        statement = said("experiment key", JOB, world.roster.digest(), 4, name, site.key().public)
         identity(name).public_key().verify(site.key().signature, statement)
     fields = (JOB, world.roster.digest(), one, two, *publics)
     secret = hpke_open(message.sealed, bytes(receiver.secret), said("pair", *fields, 4))

@@ -17,7 +17,7 @@ from archipel.privacy.secure_aggregation.roster import Roster
 from archipel.privacy.secure_aggregation.sharing import SHARE_BYTES, deal
 
 _NONCE = bytes(12)
-"""Each key seals one message."""
+"""Each key seals one message: it is derived with the hash of the shares in it."""
 
 
 @dataclass(frozen=True)

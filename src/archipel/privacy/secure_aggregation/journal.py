@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -77,7 +78,13 @@ class Journal:
 
     def append(self, event: Event, **fields: JsonValue) -> None:
         """Add an event; it is durable when this returns."""
-        document: JsonObject = {"event": event.value, "previous": self.head.digest.hex(), **fields}
+        # Random bytes: an old disk that repeats the same step gets another head, which shows it.
+        document: JsonObject = {
+            "event": event.value,
+            "previous": self.head.digest.hex(),
+            "fork": os.urandom(16).hex(),
+            **fields,
+        }
         entry = json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
         self._records.append(entry)
         self._events.append(document)

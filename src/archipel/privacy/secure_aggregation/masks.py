@@ -35,9 +35,15 @@ class Masks:
         self._zeros = bytes(CHUNK_BYTES)
         # update_into asks for room for one more block.
         self._stream = np.empty(CHUNK_BYTES + _BLOCK, np.uint8)
+        self._finished = False
 
     def apply(self, words: Words) -> None:
-        """Add the masks to the next words, little-endian and one after another in memory, in place."""
+        """Add the masks to the next words, little-endian and one after another in memory, in place.
+
+        Raises RuntimeError after ``finish``: the words would stay as they are, unmasked.
+        """
+        if self._finished:
+            raise RuntimeError("these masks were destroyed")
         size = CHUNK_BYTES // words.itemsize
         room = self._stream.data
         for start in range(0, len(words), size):
@@ -50,6 +56,7 @@ class Masks:
 
     def finish(self) -> None:
         """Forget the keys and overwrite the last keystream."""
+        self._finished = True
         self._streams.clear()
         self._stream.fill(0)
 

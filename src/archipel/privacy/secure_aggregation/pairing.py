@@ -139,7 +139,8 @@ class Pairing:
         return PairMessage(self._name, key.site, self._first, sealed, signature)
 
     def _key_statement(self, name: str, public: bytes) -> bytes:
-        return statement("experiment key", self._job, self._roster.digest(), name, public)
+        # With the first round: a key that a site gave up cannot be shown again when all agree anew.
+        return statement("experiment key", self._job, self._roster.digest(), self._first, name, public)
 
     def _fields(self, first: str, second: str, round: int, public: Mapping[str, bytes]) -> list[Field]:  # noqa: A002
         hashes = [hashlib.sha256(public[name]).digest() for name in (first, second)]

@@ -125,8 +125,9 @@ class Site:
         self._records.keep(_named("upload", attempt.context), body)
         self._records.keep(_named("own", attempt.context), own)
         self.journal.append(
-            Event.COMPLETE, **number, vector=vector, plain=plain, upload=hashlib.sha256(body).hexdigest()
-        )
+            Event.COMPLETE, **number, model=attempt.model, stage=attempt.stage.value, vector=vector, plain=plain,
+            upload=hashlib.sha256(body).hexdigest(),
+        )  # fmt: skip
         return upload
 
     def resume(self, attempt: Attempt) -> Upload:
@@ -155,6 +156,7 @@ class Site:
         if bound is not None and bound["members"] != list(members):
             raise Refused(attempt.thing, "must be over the set of the sum given before", "wait for all of that set")
         if earlier is None:
+            self._check_not_ended(attempt)
             head = self.journal.head
             self.journal.append(
                 Event.SIGNED, context=context.hex(), members=list(members), length=head.length, head=head.digest.hex()
@@ -169,6 +171,10 @@ class Site:
         attempt, bound = self._completed(context)
         check_set(attempt, members, self._roster, self._terms)
         self._check_own(attempt, members)
+        for one in request.signatures:
+            body = set_statement(context, members, one.head)
+            if one.site == self.name and self._roster.signed(self.name, one.signature, body):
+                self.compare(one, attempt, members)
         earlier = self.journal.last(Event.ANSWERED, context=context.hex())
         kept = self._records.kept(_named("answer", context))
         if earlier is not None:
@@ -177,6 +183,7 @@ class Site:
             if kept is None or hashlib.sha256(kept).hexdigest() != earlier["answer"]:
                 raise Refused(attempt.thing, "was answered, and the answer is not kept any more", "ask other sites")
             return ShareAnswer.decoded(bytes(kept))
+        self._check_not_ended(attempt)
         check_signatures(attempt, members, request.signatures, self._roster, self._terms)
         signed = self.journal.last(Event.SIGNED, context=context.hex())
         if signed is not None and members != attempt.members and signed["members"] != list(members):
@@ -185,8 +192,6 @@ class Site:
             raise Refused(attempt.thing, "must be over the set of the sum given before", "wait for all of that set")
         complete = self.journal.last(Event.COMPLETE, context=context.hex())
         plain = str(complete["plain"] if complete else "")
-        if bound is not None and bound["plain"] != plain:
-            raise _other_vector(attempt)
         answer = ShareAnswer(self.name, context, members, self._shares(attempt, request))
         answer = replace(answer, signature=self._identity.sign(answer.statement()))
         body = answer.encoded()
@@ -206,19 +211,34 @@ class Site:
             self.journal.append(Event.CLOSED, round=round)
             self._forget(round)
 
-    def compare(self, shown: SetSignature, context: bytes, members: tuple[str, ...]) -> None:
+    def compare(self, shown: SetSignature, attempt: Attempt, members: tuple[str, ...]) -> None:
         """A signature of this site that another party holds, with the head of its journal at that time.
 
         Raises Refused, now and at every later step, where this journal never had that head: an old disk came back.
         """
-        self._roster.check_signed("signature", self.name, shown.signature, set_statement(context, members, shown.head))
+        # Each job has a journal of its own: a head of another one says nothing about this one.
+        self._check_job(attempt)
+        body = set_statement(attempt.context, members, shown.head)
+        self._roster.check_signed("signature", self.name, shown.signature, body)
         if not self.journal.has(shown.head):
             self.journal.append(Event.BEHIND, length=shown.head.length, head=shown.head.digest.hex())
         self._check_not_behind()
 
-    def _check_members(self, attempt: Attempt) -> None:
+    def _check_job(self, attempt: Attempt) -> None:
         if attempt.job != self._job or attempt.roster != self._roster.digest():
             raise Refused(attempt.thing, "is of another job or roster", "send the attempt of the approved job")
+
+    def _check_not_ended(self, attempt: Attempt) -> None:
+        """Raises Refused where a later attempt from this model was completed: this site can then be in its sum."""
+        latest = self.journal.last(Event.COMPLETE, model=attempt.model, stage=attempt.stage.value)
+        if latest is not None and latest["context"] != attempt.context.hex():
+            raise Refused(
+                attempt.thing, "ended at this site when it completed a later attempt from the same model",
+                "close the later attempt",
+            )  # fmt: skip
+
+    def _check_members(self, attempt: Attempt) -> None:
+        self._check_job(attempt)
         if attempt.members != in_order(self._roster, attempt.members) or self.name not in attempt.members:
             raise Refused(attempt.thing, "does not have this site in its set, in order", "send it to its members")
         self._terms.quorum(len(attempt.members))
@@ -280,9 +300,9 @@ class Site:
             if peer == self.name:
                 own = bundle
                 continue
-            key = chains.round_key(peer)
-            to_peer = derive(key, "shares", attempt.context, self.name, peer)
-            bundles.append(sealed(to_peer, attempt.context, upload.column(index, len(attempt.members)), bundle))
+            key, column = chains.round_key(peer), upload.column(index, len(attempt.members))
+            to_peer = derive(key, "shares", attempt.context, self.name, peer, column)
+            bundles.append(sealed(to_peer, attempt.context, column, bundle))
             destroy(key, to_peer, bundle)
         upload = replace(upload, sealed=tuple(bundles))
         return replace(upload, signature=self._identity.sign(upload.statement())), own
@@ -296,7 +316,7 @@ class Site:
                 bundle = self._records.kept(_named("own", attempt.context))
             elif dealer in given:
                 key = chains.round_key(dealer)
-                from_dealer = derive(key, "shares", attempt.context, dealer, self.name)
+                from_dealer = derive(key, "shares", attempt.context, dealer, self.name, given[dealer].column)
                 bundle = opened(from_dealer, attempt.context, given[dealer].column, given[dealer].sealed)
                 destroy(key, from_dealer)
                 everything = range(len(attempt.members))
