@@ -13,9 +13,10 @@ from pathlib import Path
 
 import structlog
 
+from archipel.transport.accepting import accept
 from archipel.transport.bulk_service import BulkService
 from archipel.transport.client_hello import LONGEST_HELLO, HelloReader
-from archipel.transport.connections import Connection, Connections, address_caller
+from archipel.transport.connections import Connection, Connections
 from archipel.transport.relay import relay
 from archipel.transport.tls import BULK
 
@@ -24,7 +25,6 @@ MOST_CONNECTIONS = 1000
 """Connections of this port at a time; a site has one for its messages, and one for each transfer."""
 HELLO_S = 10.0
 """How long a connection may go without its whole ClientHello."""
-_ACCEPT_AGAIN_S = 1.0
 _LOOK_AGAIN_S = (0.005, 0.25)
 """Seconds between two looks at a ClientHello that came in part: the first time, doubled each time, at most."""
 
@@ -45,7 +45,9 @@ class Front:
     def start(self) -> None:
         """Begin to accept."""
         self._bound.setblocking(False)
-        self._accepting = asyncio.create_task(self._accept(), name="front-accept")
+        self._accepting = asyncio.create_task(
+            accept(self._bound, self._most, self._serve, self._open), name="front-accept"
+        )
 
     async def stop(self) -> None:
         """Close the port and every connection."""
@@ -54,27 +56,6 @@ class Front:
             task.cancel()
         await asyncio.gather(*accepting, *self._open, return_exceptions=True)
         self._bound.close()
-
-    async def _accept(self) -> None:
-        loop = asyncio.get_running_loop()
-        connections = Connections(self._most, loop.time)
-        while True:
-            try:
-                accepted, address = await loop.sock_accept(self._bound)
-            except OSError as error:
-                _log.error("no connection can be accepted", error=str(error))
-                await asyncio.sleep(_ACCEPT_AGAIN_S)
-                continue
-            counted = Connection(address_caller(address[0]), loop.time())
-            if connections.add(counted):
-                serving = loop.create_task(self._serve(accepted, counted, connections))
-                counted.close = serving.cancel
-                self._open.add(serving)
-                serving.add_done_callback(self._open.discard)
-            else:
-                accepted.close()
-            # A connection that is there already is accepted without waiting: a flood of them must let others work.
-            await asyncio.sleep(0)
 
     async def _serve(self, accepted: socket.socket, counted: Connection, connections: Connections) -> None:
         try:

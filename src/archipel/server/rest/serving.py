@@ -18,11 +18,11 @@ from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from archipel.server.state import ServerLimits, ServerState
-from archipel.transport.connections import Connection, Connections, address_caller
+from archipel.transport.accepting import accept
+from archipel.transport.connections import Connection, Connections
 from archipel.vocabulary import ArchipelError
 
 _log = structlog.get_logger("archipel.rest")
-_ACCEPT_AGAIN_S = 1.0
 
 
 class RestServer:
@@ -122,29 +122,10 @@ class _Embedded(uvicorn.Server):
         # Accepted here and not by uvicorn or asyncio, which know nothing of a connection until it has ended its
         # handshake: a thousand that never begin it would have to be refused a file each.
         self._bound.setblocking(False)
-        self._accepting = asyncio.create_task(self._accept(), name="rest-accept")
+        self._accepting = asyncio.create_task(
+            accept(self._bound, self._limits.connections, self._begin, self._beginning), name="rest-accept"
+        )
         self.ready.set()
-
-    async def _accept(self) -> None:
-        loop = asyncio.get_running_loop()
-        connections = Connections(self._limits.connections, loop.time)
-        while True:
-            try:
-                accepted, address = await loop.sock_accept(self._bound)
-            except OSError as error:
-                _log.error("no connection can be accepted", error=str(error))
-                await asyncio.sleep(_ACCEPT_AGAIN_S)
-                continue
-            counted = Connection(address_caller(address[0]), loop.time())
-            if connections.add(counted):
-                beginning = loop.create_task(self._begin(accepted, counted, connections))
-                counted.close = beginning.cancel
-                self._beginning.add(beginning)
-                beginning.add_done_callback(self._beginning.discard)
-            else:
-                accepted.close()
-            # A connection that is there already is accepted without waiting: a flood of them must let others work.
-            await asyncio.sleep(0)
 
     async def _begin(self, accepted: socket.socket, counted: Connection, connections: Connections) -> None:
         """Take a connection through the TLS handshake; from then on it looks after itself."""

@@ -105,9 +105,7 @@ class KeptStates:
             state: bytes = (self._site.tensor_files / path).read_bytes()
         except FileNotFoundError as error:
             raise _not_as_kept(task, f"starts from {path}, which is gone") from error
-        expected = path.rpartition(".")[2]
-        # Files of versions before this one have no hash in their names.
-        if len(expected) == len(_hash(b"")) and _hash(state) != expected:
+        if _hash(state) != path.rpartition(".")[2]:
             raise _not_as_kept(task, f"starts from {path}, whose bytes were changed since it was kept")
         return state
 
